@@ -1,0 +1,53 @@
+# Every target sets up what it needs in .venv and says what it does.
+#   make curate [INPUT=sample|panda70m|PATH] [OUTPUT=runs/NAME] [RECIPE=auto|NAME|FILE.yaml] [ARGS="--local --limit 100"]
+PYTHON ?= python3
+INPUT  ?= sample
+OUTPUT ?= runs/$(basename $(notdir $(patsubst %/,%,$(INPUT))))
+RECIPE ?= auto
+ARGS   ?=
+BIN    := .venv/bin
+
+.PHONY: curate test test-slow check fmt schemas clean
+
+.venv/.base: pyproject.toml
+	@echo "== setting up .venv (a minute or two the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.dev: .venv/.base
+	@echo "== adding the developer's tools"
+	@$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+curate: .venv/.base
+	@echo "== curating $(INPUT) into $(OUTPUT)"
+	@$(BIN)/curation run "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
+	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT)"
+
+test: .venv/.dev
+	@echo "== the fast tests (make test-slow: the others)"
+	@$(BIN)/python -m pytest
+
+test-slow: .venv/.dev
+	@echo "== the slow tests"
+	@$(BIN)/python -m pytest -m slow
+
+check: .venv/.dev
+	@echo "== ruff and mypy"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+fmt: .venv/.dev
+	@echo "== formatting"
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+schemas: .venv/.base
+	@echo "== writing schemas/ from the code"
+	@$(BIN)/python -m curation.schemas schemas
+
+clean:
+	@echo "== removing .venv, caches and runs/sample (fetched models stay in ~/.cache/curation)"
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info runs/sample

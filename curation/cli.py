@@ -1,0 +1,144 @@
+"""The command `curation`: one call each, no logic. Errors a user can mend are one line and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, a name in workflows/, or auto")]
+Input = Annotated[str, typer.Option("--input", help="sample, panda70m, a CSV or table, a folder, or shards; path or URL")]
+Output = Annotated[Path, typer.Option("--output", help="the run directory: plan/, shards/, recipe.yaml, run.json")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="a run directory")]
+Videos = Annotated[str | None, typer.Option(help="folder of the source videos of a Panda-70M CSV [default: videos/ beside it]")]
+Limit = Annotated[int | None, typer.Option(min=1, help="plan only the first N clips")]
+Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray: the same bytes")]
+Address = Annotated[str | None, typer.Option(help="of a running Ray cluster [default: $RAY_ADDRESS, else start one here]")]
+
+
+@app.command()
+def plan(recipe: RecipePath, input: Input, output: Output, videos: Videos = None, limit: Limit = None) -> None:
+    """List every clip, name its entities, cut units. Opens no video."""
+    from curation import run as runs
+
+    runs.make_plan(recipe, input, output, videos=videos, limit=limit)
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    input: Input,
+    output: Output,
+    videos: Videos = None,
+    limit: Limit = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Plan if needed, then run what is not done yet. Exit status 3: too many clips failed."""
+    from curation import run as runs
+
+    raise typer.Exit(runs.run(recipe, input, output, videos=videos, limit=limit, local=local, address=address))
+
+
+@app.command()
+def retry(out: Out, local: Local = False, address: Address = None) -> None:
+    """Run the failed clips again, and nothing else."""
+    from curation import run as runs
+
+    raise typer.Exit(runs.retry(out, local=local, address=address))
+
+
+@app.command()
+def submit(
+    recipe: RecipePath,
+    input: Input,
+    output: Output,
+    videos: Videos = None,
+    limit: Limit = None,
+    address: Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="the dashboard")] = "http://127.0.0.1:8265",
+    python: Annotated[str, typer.Option(help="the interpreter on the cluster that has curation")] = sys.executable,
+) -> None:
+    """The same run as a job on a running Ray cluster: logs followed, exit status passed on."""
+    from curation import submit as submits
+
+    options = {"address": address, "videos": videos, "limit": limit, "python": python}
+    raise typer.Exit(submits.submit(recipe, input, output, **options))  # type: ignore[arg-type]
+
+
+@app.command()
+def verify(out: Out) -> None:
+    """Decode and cross-check everything in a run directory. Exit status 1: problems were found."""
+    from curation import console, verify
+
+    with console.counting("verify", None) as count:
+        problems = list(verify.verify(out, count.add))
+    for problem in problems:
+        print(problem)
+    print(f"{out}: {len(problems)} problems" if problems else f"{out}: no problem found")
+    raise typer.Exit(bool(problems))
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="a run directory or a shard")],
+    key: Annotated[str | None, typer.Argument(help="one clip")] = None,
+    extract: Annotated[Path | None, typer.Option(help="write the members into this folder")] = None,
+) -> None:
+    """A table of the clips; with KEY one clip's metadata; with --extract the members as files."""
+    from curation import inspect
+
+    inspect.inspect(path, key, extract)
+
+
+models = typer.Typer(help="What the store has and needs, with licences; fetch it.", invoke_without_command=True)
+app.add_typer(models, name="models")
+
+
+@models.callback()
+def list_models(context: typer.Context) -> None:
+    """The store's table: name, present or not, size, licence, source."""
+    from curation import console
+
+    if context.invoked_subcommand is None:
+        console.models_table()
+
+
+@models.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="names from `curation models`")] = None,
+    recipe: Annotated[str | None, typer.Option(help="fetch what this recipe needs")] = None,
+) -> None:
+    """Fetch models by name, or all that a recipe needs."""
+    from curation import console, store
+    from curation import recipe as recipes
+
+    store.fetch([*(names or []), *(recipes.find(recipe).models() if recipe else ())], console.say)
+
+
+def main() -> None:
+    """Entry point: errors with a known cause become one line on standard error."""
+    from curation import engine, placement, plan, recipe, stage, store
+    from curation.inputs.files import InputError
+
+    known = (InputError, recipe.RecipeError, plan.PlanError, engine.EngineError, placement.PlacementError, store.StoreError)
+    try:
+        app()
+    except known as error:
+        sys.exit(_complain(str(error), 2))
+    except stage.StageBug as error:
+        sys.exit(_complain(f"a stage broke its contract: {error}", 1))
+    except KeyboardInterrupt:
+        sys.exit(_complain("stopped; the same command goes on where this one ended", 130))
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"curation: {text}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    main()

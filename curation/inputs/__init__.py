@@ -1,0 +1,4 @@
+"""Readers: a collection of videos and captions, in whatever form a user has it, as planned samples. No video is opened.
+
+`open_input` finds out which form it is; `panda70m`, `folder` and `shards` read one form each.
+"""

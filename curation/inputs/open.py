@@ -1,0 +1,82 @@
+"""From what a user typed after --input to a reader: a name, a file or a folder, and which form it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from curation import store
+from curation.inputs import files, folder, panda70m, rows, shards
+from curation.inputs.files import InputError
+from curation.sample import Sample
+
+TABLES = (".csv", ".parquet", ".jsonl", ".ndjson")
+FORMS = (
+    "Panda-70M's CSV with a folder `videos/` beside it, Panda-70M's download layout (00000/0000000_00000.mp4), "
+    "a folder of videos with captions beside them (.txt, .json), a table of path and caption (CSV, Parquet, JSONL), "
+    "finished shards (.tar)"
+)
+SAMPLE_CSV = Path(__file__).parents[1] / "sample.csv"
+
+
+def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
+    """Planned clips of an input, in a stable order. `videos` is the folder of source videos of a Panda-70M CSV.
+
+    Raises `InputError` when it is not there or has none of the forms; nothing is read before the first clip is asked for.
+    """
+    if name == "sample":
+        return panda70m.read_csv(str(SAMPLE_CSV), str(store.path("sample-videos")))
+    if name == "panda70m":
+        name = _panda_root()
+    if not files.exists(name):
+        raise InputError(f"--input {name}: nothing is there; it takes the names `sample` and `panda70m`, or: {FORMS}")
+    return _open_file(name, videos) if files.is_file(name) else _open_folder(name.rstrip("/") or "/", videos)
+
+
+def _panda_root() -> str:
+    root = os.environ.get("PANDA70M_ROOT") or "data/panda70m"
+    if not files.exists(root) or not any(files.listing(root)):
+        raise InputError(
+            f"no Panda-70M data in {root}: put its CSV with the source videos in `videos/`, or the downloader's folders "
+            "(00000/0000000_00000.mp4 …), there, or point PANDA70M_ROOT at them; INPUT=sample runs at once"
+        )
+    return root
+
+
+def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
+    kind = files.suffix(path)
+    if kind == ".tar":
+        return shards.read_shards([path])
+    if kind not in TABLES:
+        raise InputError(f"--input {path}: a file must be one of {', '.join(TABLES)}, .tar")
+    names = rows.columns(path)
+    if not set(panda70m.CSV_COLUMNS) <= set(names):
+        return folder.read_table(path, names)
+    beside = path.rsplit("/", 1)[0] if "/" in path else "."
+    videos = videos or next((d for d in (files.join(beside, "videos"), beside) if files.exists(d)), beside)
+    if not files.exists(videos):
+        raise InputError(f"--videos {videos}: no such folder")
+    return panda70m.read_csv(path, videos)
+
+
+def _open_folder(path: str, videos: str | None) -> Iterator[Sample]:
+    folders, names = files.listing(path)
+    tars = [n for n in names if n.endswith(".tar")]
+    if "shards" in folders and not tars:
+        path = files.join(path, "shards")
+        tars = [n for n in files.listing(path)[1] if n.endswith(".tar")]
+    if tars:
+        return shards.read_shards([files.join(path, n) for n in tars])
+    tables = [n for n in names if files.suffix(n) in TABLES]
+    download = any(panda70m.SHARD_FOLDER.fullmatch(f) for f in folders) or any(_is_download(n) for n in names)
+    found = [*tables, *(["the download layout"] if download else [])]
+    if len(found) > 1:
+        raise InputError(f"--input {path}: holds {', '.join(found)}; name one of them")
+    if tables:
+        return _open_file(files.join(path, tables[0]), videos)
+    return panda70m.read_download(path) if download else folder.read_folder(path)
+
+
+def _is_download(name: str) -> bool:
+    return panda70m.re.fullmatch(r"\d{7}_\d{5}\.mp4", name) is not None

@@ -1,0 +1,1 @@
+"""Models: arrays in, arrays out. Nothing here knows samples, stages or Ray."""

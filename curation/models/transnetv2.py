@@ -1,0 +1,199 @@
+"""TransNetV2 (Souček & Lokoč, arXiv 2008.04838): for every frame of a clip, the probability that a shot ends there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIZE = (48, 27)  # width, height of the network's pictures; this and the four below: PAPER.md §3
+WINDOW, STRIDE = 100, 50
+LEAD = (WINDOW - STRIDE) // 2  # frames of context before and after the middle that is kept
+FILTERS = (16, 32, 64)  # of the three stacks; each layer has four times as many channels
+NEIGHBOURS = 101  # frames that a frame is compared with: itself, 50 before and 50 after
+
+
+class TransNetV2(nn.Module):
+    """uint8 windows [B, T, 27, 48, 3] → logits [B, T]; modules bear the names of the published weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (3, *(4 * f for f in FILTERS))
+        self.SDDCNN = nn.ModuleList(_Stack(before, f) for before, f in zip(widths, FILTERS, strict=False))
+        self.frame_sim_layer = _FrameSimilarity(sum(widths[1:]))
+        self.color_hist_layer = _ColourHistograms()
+        self.fc1 = nn.Linear(widths[-1] * 3 * 6 + 2 * 128, 1024)  # 27×48 halved three times is 3×6
+        self.cls_layer1 = nn.Linear(1024, 1)
+        self.cls_layer2 = nn.Linear(1024, 1)  # the all-frames head, trained along and not used: PAPER.md §3
+
+    def forward(self, frames: Tensor) -> Tensor:
+        x = frames.float().div(255)  # channels stay last: every convolution below is a 2-D one on a view
+        means = []
+        for stack in self.SDDCNN:
+            x = stack(x)
+            means.append(x.float().mean(dim=(2, 3)))
+        joined = torch.cat([self.color_hist_layer(frames), self.frame_sim_layer(torch.cat(means, dim=2)), x.flatten(2)], dim=2)
+        return self.cls_layer1(F.relu(self.fc1(joined))).squeeze(2)
+
+
+class _Stack(nn.Module):
+    """Two layers with a shortcut round the second, then halving of both sides."""
+
+    def __init__(self, channels: int, filters: int):
+        super().__init__()
+        self.DDCNN = nn.ModuleList([_Layer(channels, filters), _Layer(4 * filters, filters)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.DDCNN[0](x))
+        x = F.relu(self.DDCNN[1](first)) + first
+        batch, time = x.shape[:2]
+        return F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1).unflatten(0, (batch, time))
+
+
+class _Layer(nn.Module):
+    """Four convolutions through time, 1, 2, 4 and 8 frames apart, side by side."""
+
+    def __init__(self, channels: int, filters: int):
+        super().__init__()
+        for dilation in (1, 2, 4, 8):
+            self.add_module(f"Conv3D_{dilation}", _Factorised(channels, filters, dilation))
+        self.bn = nn.BatchNorm3d(4 * filters, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches: list[_Factorised] = [getattr(self, f"Conv3D_{dilation}") for dilation in (1, 2, 4, 8)]
+        batch, time, height, width = x.shape[:4]
+        planes = x.flatten(0, 1).permute(0, 3, 1, 2)
+        # One 2-D convolution serves the four branches: they share its input.
+        spatial = F.conv2d(planes, torch.cat([b.layers[0].get_parameter("weight").squeeze(2) for b in branches]), padding=1)
+        through_time = spatial.permute(0, 2, 3, 1).reshape(batch, time, height * width, -1).permute(0, 3, 1, 2)
+        scale = self.bn.weight * torch.rsqrt(self.bn.get_buffer("running_var") + self.bn.eps)
+        shift = self.bn.bias - self.bn.get_buffer("running_mean") * scale
+        parts = through_time.chunk(4, dim=1)
+        out = [b(part, s, o) for b, part, s, o in zip(branches, parts, scale.chunk(4), shift.chunk(4), strict=True)]
+        return torch.cat(out, dim=1).permute(0, 2, 3, 1).unflatten(2, (height, width))
+
+
+class _Factorised(nn.Module):
+    """A 3×3×3 convolution as a 3×3 one within frames (done by the layer) and a 3-tap one through time."""
+
+    def __init__(self, channels: int, filters: int, dilation: int):
+        super().__init__()
+        self.dilation = dilation
+        within = nn.Conv3d(channels, 2 * filters, (1, 3, 3), bias=False)
+        through = nn.Conv3d(2 * filters, filters, (3, 1, 1), bias=False)
+        self.layers = nn.ModuleList([within, through])
+
+    def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """[B, C, T, pixels] → [B, filters, T, pixels], batch normalisation (`scale`, `shift`) folded in."""
+        weight = self.layers[1].get_parameter("weight").squeeze(4) * scale[:, None, None, None]
+        return F.conv2d(x, weight, shift, padding=(self.dilation, 0), dilation=(self.dilation, 1))
+
+
+class _FrameSimilarity(nn.Module):
+    """Cosines between learnt descriptions of a frame and of its neighbours."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.projection = nn.Linear(channels, 128)
+        self.fc = nn.Linear(NEIGHBOURS, 128)
+
+    def forward(self, means: Tensor) -> Tensor:
+        return F.relu(self.fc(_neighbour_cosines(self.projection(means))))
+
+
+class _ColourHistograms(nn.Module):
+    """Cosines between the 8×8×8 colour histograms of a frame and of its neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(NEIGHBOURS, 128)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        r, g, b = (frames >> 5).long().flatten(2, 3).unbind(-1)
+        bins = (r << 6) + (g << 3) + b
+        histograms = torch.zeros(*bins.shape[:2], 512, device=frames.device)
+        histograms.scatter_add_(2, bins, torch.ones_like(bins, dtype=histograms.dtype))
+        return F.relu(self.fc(_neighbour_cosines(histograms)))
+
+
+def _neighbour_cosines(x: Tensor) -> Tensor:
+    """[B, T, C] → [B, T, NEIGHBOURS], zero where a neighbour lies outside the window."""
+    x = F.normalize(x.float(), dim=2)
+    reach = NEIGHBOURS // 2
+    cosines = F.pad(x @ x.transpose(1, 2), (reach, reach))
+    here = torch.arange(x.shape[1], device=x.device)[:, None] + torch.arange(NEIGHBOURS, device=x.device)
+    return cosines.gather(2, here.expand(len(x), -1, -1))
+
+
+class Detector:
+    """The network with its weights and the precision it runs in; one per worker."""
+
+    def __init__(self, weights: Path, precision: str = "auto"):
+        """`weights`: the published state_dict. `precision`: "fp32", "bf16" (autocast), or "auto" = bf16 where it is fast."""
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = TransNetV2().eval().to(self.device)
+        self.network.load_state_dict(torch.load(weights, weights_only=True, map_location=self.device))
+        self.bf16 = precision == "bf16" or (precision == "auto" and self._fast_bf16())
+
+    def _fast_bf16(self) -> bool:
+        if self.device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+    @torch.inference_mode()
+    def __call__(self, window: np.ndarray) -> np.ndarray:
+        """uint8 RGB [100, 27, 48, 3] → float32 [50]: probabilities of the middle frames."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.network(torch.from_numpy(window)[None].to(self.device))
+        return logits[0, LEAD : LEAD + STRIDE].float().sigmoid().cpu().numpy()
+
+
+class Stream:
+    """Probabilities of one clip, frame by frame, with at most 75 frames undecided; padded at the clip's ends as published."""
+
+    def __init__(self, detector: Detector):
+        self.detector = detector
+        self.window: list[np.ndarray] = []
+        self.owed = 0  # frames pushed whose probability is not out yet
+
+    def push(self, picture: np.ndarray) -> list[float]:
+        """Take the next frame, uint8 RGB [27, 48, 3]; give the probabilities that are known by now, in order."""
+        if not self.window:
+            self.window = [picture] * LEAD
+        self.window.append(picture)
+        self.owed += 1
+        return self._advance() if len(self.window) == WINDOW else []
+
+    def finish(self) -> list[float]:
+        """The clip has ended: the probabilities of the frames still owed."""
+        known: list[float] = []
+        while self.owed:
+            self.window += [self.window[-1]] * (WINDOW - len(self.window))
+            known += self._advance()
+        return known
+
+    def _advance(self) -> list[float]:
+        probabilities = self.detector(np.stack(self.window))[: self.owed].tolist()
+        self.window = self.window[STRIDE:]
+        self.owed -= len(probabilities)
+        return probabilities
+
+
+def scenes(probabilities: Sequence[float] | np.ndarray, threshold: float = 0.5) -> list[tuple[int, int]]:
+    """First and last frame (inclusive) of every shot.
+
+    The first frame above `threshold` (strictly) belongs to the shot before it, the rest of its run to none; a clip that is
+    above it throughout is one shot (PAPER.md §3).
+    """
+    above = np.concatenate([[False], np.asarray(probabilities) > threshold])
+    ends = [i for i in range(1, len(above) - 1) if above[i + 1] and not above[i]]
+    starts = [0] if not above[1] else []
+    starts += [i for i in range(1, len(above) - 1) if above[i] and not above[i + 1]]
+    if len(ends) < len(starts):
+        ends.append(len(above) - 2)
+    return list(zip(starts, ends, strict=True)) or [(0, len(above) - 2)]

@@ -1,0 +1,56 @@
+"""What flows through the pipeline: one clip with its files, its metadata and its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+KEPT: Literal["kept"] = "kept"
+REJECTED: Literal["rejected"] = "rejected"
+FAILED: Literal["failed"] = "failed"
+STATUSES = (KEPT, REJECTED, FAILED)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a clip.
+
+    `rejected` is a property of the data (`reason` is a short snake_case word); `failed` is a fault of the file or of this
+    program (`reason` is the error in one line).
+    """
+
+    status: Literal["kept", "rejected", "failed"] = KEPT
+    stage: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Sample:
+    """One clip.
+
+    `key` is stable, unique in a run and free of dots, because WebDataset splits a member's name at the first dot.
+    `files` maps a tar member's suffix ("mp4", "frame0.jpg", "ref.0.1.webp") to its bytes; a suffix that starts with "_" is
+    scratch between stages and never reaches a shard. `meta` has one namespace per stage, plus "source": where the clip comes
+    from (`curation.inputs.Source` as a dict). `seconds` is the time each stage spent on it.
+    """
+
+    key: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    meta: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verdict: Verdict = Verdict()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> bool:
+        """Whether later stages still work on it."""
+        return self.verdict.status == KEPT
+
+    @property
+    def caption(self) -> str:
+        return self.meta["source"]["caption"]
+
+    def drop(self, status: Literal["rejected", "failed"], stage: str, reason: str) -> Sample:
+        """End this clip: record why and let its bytes go. Its metadata stays, so that thresholds can be re-tuned from it."""
+        self.verdict = Verdict(status, stage, reason)
+        self.files = {}
+        return self

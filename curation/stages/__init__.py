@@ -1,0 +1,1 @@
+"""Stages: one file each, named by a verb; `curation.recipe.STAGES` lists them."""

@@ -1,0 +1,156 @@
+"""Which words of the caption name a subject, an object or the background."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from curation import store
+from curation.sample import Sample
+from curation.stage import Reject, Resources, Result, Stage
+
+KINDS = ("subject", "object", "background")
+Answer = str | dict[str, list[str]]
+Entity = dict[str, Any]
+"""{"word": str, "kind": one of KINDS, "span": [first, last)} with `caption[first:last] == word`."""
+
+RECLASSIFIED: dict[str, str] = dict.fromkeys(
+    ("cloud", "clouds", "fog", "ground", "horizon", "mist", "ocean", "sea", "skies", "sky", "sunrise", "sunset"), "background"
+)
+"""A tag's kind by its last word, whatever it was named as. "cloud" is the paper's example (PAPER.md §1.5), the rest ours."""
+
+SEVERAL = re.compile(
+    r"(?:\b(?:two|three|four|five|six|seven|eight|nine|ten|[2-9]|\d{2,}|both|few|many|multiple|numerous|several|various)\s+"
+    r"(?:\w+\s+)?"
+    r"|\b(?:bunch|couple|crowd|flock|group|herd|lots?|number|pack|pair|pod|row|school|swarm|team)\s+of\s+(?:[\w-]+\s+){0,2})$",
+    re.IGNORECASE,
+)
+"""What before a word makes it several, also where its form does not tell ("a school of fish", "two sheep")."""
+
+LONGEST_ANSWER = 10_000
+"""Characters of a model's raw answer that are looked at; the answers are below 500. Not stated by the paper."""
+
+
+@dataclass(kw_only=True)
+class ExtractEntities(Stage):
+    """Name the caption's entities; reject clips without a subject, or with one that is several (PAPER.md §1.4 and §1.5)."""
+
+    model: Literal["rules"] = "rules"
+    """Who names them: "rules" = noun chunks and WordNet."""
+    subjects: Literal["living", "agent"] = "living"
+    """What a subject is: "living" = a human or an animal (PAPER.md §1.4); "agent" = also a vehicle that a sentence is about."""
+    plural_subjects: Literal["drop", "keep"] = "drop"
+    """A plural subject rejects the clip ("drop", PAPER.md §1.5), or is an entity like others ("keep")."""
+
+    resources = Resources(batch=256)
+    reads = ("caption",)
+
+    def models(self) -> tuple[str, ...]:
+        return ("spacy-en", "wordnet")
+
+    def load(self) -> None:
+        from curation.models.nouns import Nouns
+        from curation.models.wordnet import WordNet
+
+        wordnet = WordNet(store.path("wordnet"))
+        self.is_plural = wordnet.is_plural
+        self.namer: Callable[[Sequence[str]], Sequence[Answer]] = Nouns(store.path("spacy-en"), wordnet, self.subjects)
+
+    def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        """One call of the namer for the captions of all samples that have one."""
+        answers = iter(self.namer([s.caption for s in samples if s.caption.strip()]))
+        return [self._settled(s, next(answers)) if s.caption.strip() else self._without_caption(s) for s in samples]
+
+    def _settled(self, sample: Sample, answer: Answer) -> Result:
+        entities, reason = post_process(sample.caption, answer, self.is_plural)
+        sample.meta[self.name] = {"model": self.model, "entities": entities}
+        if reason in ("invalid_answer", "tag_not_in_caption"):
+            sample.meta[self.name]["answer"] = str(answer)[:LONGEST_ANSWER]
+        if reason is None or (reason == "plural_subject" and self.plural_subjects == "keep"):
+            return sample
+        return Reject(reason)
+
+    def _without_caption(self, sample: Sample) -> Result:
+        sample.meta[self.name] = {"model": self.model, "entities": []}
+        return Reject("no_caption")
+
+
+def post_process(caption: str, answer: Answer, is_plural: Callable[[str], bool]) -> tuple[list[Entity], str | None]:
+    """The paper's checks in its order (PAPER.md §1.5) on a namer's raw answer.
+
+    Gives the entities in caption order, and the reason to reject or None: "invalid_answer" (no dict of three lists of strings),
+    "tag_not_in_caption", "no_subject", "plural_subject".
+    """
+    tags = parse(answer)
+    if tags is None:
+        return [], "invalid_answer"
+    entities = locate(caption, tags)
+    if entities is None:
+        return [], "tag_not_in_caption"
+    for entity in entities:
+        entity["kind"] = RECLASSIFIED.get(entity["word"].lower().split()[-1], entity["kind"])
+    subjects = [e for e in entities if e["kind"] == "subject"]
+    if not subjects:
+        return entities, "no_subject"
+    if any(is_plural(e["word"]) or SEVERAL.search(caption, max(0, e["span"][0] - 60), e["span"][0]) for e in subjects):
+        return entities, "plural_subject"
+    return entities, None
+
+
+def parse(answer: Answer) -> dict[str, list[str]] | None:
+    """The answer as {"subject": […], "object": […], "background": […]}, from a text's JSON or Python literal, or None."""
+    value: Any = answer
+    if isinstance(answer, str):
+        text = answer[:LONGEST_ANSWER]
+        value = literal(text[text.find("{") : text.rfind("}") + 1])
+    if not isinstance(value, dict) or value.keys() != set(KINDS):
+        return None
+    if not all(isinstance(tags, list) and all(isinstance(tag, str) for tag in tags) for tags in value.values()):
+        return None
+    return value
+
+
+def literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def locate(caption: str, tags: dict[str, list[str]]) -> list[Entity] | None:
+    """Each tag at its own whole-word place in the caption, in caption order; None when one is not there ("man" in "woman").
+
+    Long tags choose first, so that "dog" is not found inside "hot dog". Empty tags, and a tag named more often than written, go.
+    """
+    named = [(word.strip(), kind) for kind in KINDS for word in tags[kind] if word.strip()]
+    places = {
+        word: sorted(whole_words(caption, word), key=lambda place: is_part(caption, *place)) for word in {w for w, _ in named}
+    }
+    if not all(places.values()):
+        return None
+    taken = bytearray(len(caption))
+    entities: dict[tuple[int, int], Entity] = {}
+    for word, kind in sorted(named, key=lambda tag: -len(tag[0])):
+        free = [place for place in places[word] if place not in entities]
+        first, last = next((place for place in free if not any(taken[slice(*place)])), free[0] if free else (0, 0))
+        places[word] = free
+        if last:
+            entities[first, last] = {"word": word, "kind": kind, "span": [first, last]}
+            taken[first:last] = b"\1" * (last - first)
+    return [entities[place] for place in sorted(entities)]
+
+
+def whole_words(caption: str, word: str) -> Iterator[tuple[int, int]]:
+    """Where the word stands, not as a piece of another word."""
+    return (match.span() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", caption))
+
+
+def is_part(caption: str, first: int, last: int) -> bool:
+    """Whether it stands there only as an owner or within a hyphen: second choice ("man" in "the man's dog and another man")."""
+    return caption[max(0, first - 1) : first] == "-" or caption[last : last + 1] in ("-", "'", "’")

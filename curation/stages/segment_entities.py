@@ -1,0 +1,213 @@
+"""Find each subject and object on the reference frames and cut it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from curation import store
+from curation.sample import Sample
+from curation.stage import Reject, Stage
+
+if TYPE_CHECKING:
+    from curation.models.tracks import Candidate, Sighting
+
+Box = tuple[float, float, float, float]
+LEAST_OF_BOX, MOST_OF_BOX = 0.05, 0.98
+"""Shares of its box between which a mask tells a thing from its surroundings; chosen by eye."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Backend(Protocol):
+    """What a value of `model` brings: boxes for words, and the mask of a box. Frames are RGB uint8, masks bool H×W."""
+
+    def label(self, word: str) -> str | None: ...
+
+    def localise(self, frames: Sequence[np.ndarray], words: Sequence[str]) -> list[list[list[Candidate]]]: ...
+
+    def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float]: ...
+
+
+@dataclass(kw_only=True)
+class SegmentEntities(Stage):
+    """Localise and segment every subject and object word on each reference frame (PAPER.md §1.7).
+
+    One entity is one individual, the same on all frames, and two entities never share a box. Metadata: `entities`, one per entity
+    of `extract_entities`, in its order.
+
+    An entity: `label`, the class the word was looked for by, or null; `rivals`, how many entities of the clip have that label,
+    itself among them (above 1, which of them is which is a guess, see `tracks.follow`); `refs`; `misses`; `reason`, null or why
+    there is no ref. A background entity has nothing of all this.
+    A ref: `frame`; `label` and `score` of the detection; `box`, the bounding box of the mask, integer xyxy with exclusive right
+    and bottom; `mask`, COCO RLE at frame size; `mask_score`, how far two ways to the mask agree, [0, 1]; `area`, the mask's share
+    of the frame; `link`, mean similarity to the entity's boxes on the other frames, [0, 1], null if there is none; `member`.
+    A miss: `frame`, `reason`, and the scores as far as they are known; its `box` is the detector's, with one decimal.
+    """
+
+    model: Literal["nanodet"] = "nanodet"
+    """What localises and cuts out. nanodet: COCO's 80 classes, GrabCut and a person matte, on a CPU."""
+    box_threshold: Share = 0.35
+    """Score that the best box of an individual must reach; FEASIBILITY.md. MP takes 0.4 with GroundingDINO."""
+    linked_threshold: Share = 0.25
+    """Score that is enough on a frame when another frame shows the individual above `box_threshold`; not stated by the paper."""
+    mask_threshold: Share = 0.5
+    """Lowest `mask_score`; chosen by eye on panda70m-mini. MP takes 0.9 of SAM's predicted IoU."""
+    min_area: Share = 0.004
+    """Smallest mask, as a share of the frame; not stated by the paper (0.004 of 640×360 is 30×30 px)."""
+    max_area: Share = 0.9
+    """Largest mask, as a share of the frame; Phantom-Data's upper bound for boxes (PAPER.md §7)."""
+    min_frames: Annotated[int, Field(ge=1)] = 1
+    """Frames an entity must be cut out of, else it loses its refs; not stated by the paper."""
+    require: Literal["subject", "any", "none"] = "subject"
+    """What must be cut out at least once, else the clip is rejected: a subject, any entity, or nothing."""
+
+    reads = ("frame?.jpg", "extract_entities")
+    writes = ("ref.*.webp",)
+
+    def models(self) -> tuple[str, ...]:
+        return ("nanodet", "wordnet", "selfie-segmentation")
+
+    def load(self) -> None:
+        import cv2
+
+        from curation.models.closed_set import ClosedSet
+        from curation.models.matte import Matte
+        from curation.models.nanodet import NanoDet
+        from curation.models.wordnet import WordNet
+
+        cv2.setNumThreads(1)
+        detector, names = NanoDet(store.path("nanodet")), WordNet(store.path("wordnet"))
+        lowest = min(self.box_threshold, self.linked_threshold)
+        self.backend: Backend = ClosedSet(detector, names, Matte(store.path("selfie-segmentation")), lowest)
+
+    def process(self, sample: Sample) -> Sample:
+        frames = [_image(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, self.reads[0])]
+        entities = sample.meta["extract_entities"]["entities"]
+        sought = [i for i, entity in enumerate(entities) if entity["kind"] != "background"]
+        results = [_nothing() for _ in entities]
+        for i, (result, cutouts) in zip(sought, self._segment(frames, [entities[i]["word"] for i in sought]), strict=True):
+            results[i] = result
+            for ref in result["refs"]:
+                ref["member"] = f"ref.{i}.{ref['frame']}.webp"
+                sample.files[ref["member"]] = cutouts[ref["frame"]]
+        sample.meta[self.name] = {"model": self.model, "entities": results}
+        self._check([entity["kind"] for entity, result in zip(entities, results, strict=True) if result["refs"]])
+        return sample
+
+    def _segment(self, frames: list[np.ndarray], words: list[str]) -> list[tuple[dict[str, Any], dict[int, bytes]]]:
+        """Per word its metadata, its refs still without `member`, and its cutouts by frame."""
+        from curation.models.tracks import follow
+
+        labels = [self.backend.label(word) for word in words]
+        found = self.backend.localise(frames, words)
+        shown = follow(frames, words, found, self.box_threshold)
+        results = []
+        for word, label in enumerate(labels):
+            result: dict[str, Any] = _nothing() | {"label": label, "rivals": labels.count(label) if label else 0}
+            cutouts = {}
+            for f, frame in enumerate(frames):
+                sighting = shown[word][f]
+                if sighting is None:
+                    best = max((c.score for c in found[f][word]), default=None)
+                    result["misses"].append({"frame": f, "reason": "no_box", "score": _rounded(best)})
+                    continue
+                others = [c.box for row in found[f] for c in row if c.kind == sighting.kind]
+                mask, record = self._cut(frame, sighting, others)
+                if "reason" in record:
+                    result["misses"].append({"frame": f} | record)
+                else:
+                    result["refs"].append({"frame": f} | record)
+                    cutouts[f] = _cutout(frame, mask, record["box"])
+            if len(result["refs"]) < self.min_frames:
+                _dismiss(result, "too_few_frames")
+                cutouts = {}
+            results.append((result | {"reason": _reason(result)}, cutouts))
+        return results
+
+    def _cut(self, frame: np.ndarray, sighting: Sighting, others: Sequence[Box]) -> tuple[np.ndarray, dict[str, Any]]:
+        """The mask of a sighting, and its ref, or its miss when it has a `reason`."""
+        mask, mask_score = self.backend.mask(frame, sighting.box, sighting.label, others)
+        record: dict[str, Any] = {"label": sighting.label, "score": _rounded(sighting.score), "link": _rounded(sighting.link)}
+        record |= {"mask_score": _rounded(mask_score), "area": _rounded(mask.mean())}
+        if fault := self._fault(mask, mask_score, sighting.box):
+            return mask, record | {"box": [round(float(v), 1) for v in sighting.box], "reason": fault}
+        return mask, record | {"box": _bounds(mask), "mask": _rle(mask)}
+
+    def _fault(self, mask: np.ndarray, mask_score: float, box: Box) -> str | None:
+        """Why a mask is no reference, or None."""
+        share = np.count_nonzero(mask) / max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
+        if share < LEAST_OF_BOX:
+            return "mask_too_thin"
+        if share > MOST_OF_BOX:
+            return "mask_fills_box"
+        if mask.mean() < self.min_area:
+            return "too_small"
+        if mask.mean() > self.max_area:
+            return "too_large"
+        if mask_score < self.mask_threshold:
+            return "mask_uncertain"
+        return None
+
+    def _check(self, kinds: list[str]) -> None:
+        """Raise `Reject` when what is required is not among the kinds that were cut out."""
+        if self.require == "subject" and "subject" not in kinds:
+            raise Reject("no_subject_localised")
+        if self.require == "any" and not kinds:
+            raise Reject("nothing_localised")
+
+
+def _nothing() -> dict[str, Any]:
+    return {"label": None, "rivals": 0, "refs": [], "misses": [], "reason": None}
+
+
+def _dismiss(result: dict[str, Any], reason: str) -> None:
+    """Turn an entity's refs into misses."""
+    misses = [{k: v for k, v in ref.items() if k != "mask"} | {"reason": reason} for ref in result["refs"]]
+    result["misses"] = sorted(result["misses"] + misses, key=lambda miss: miss["frame"])
+    result["refs"] = []
+
+
+def _reason(result: dict[str, Any]) -> str | None:
+    """Why an entity has no ref: not found at all, else the fault of its best box."""
+    if result["refs"]:
+        return None
+    faults = [miss for miss in result["misses"] if miss["reason"] != "no_box"]
+    return max(faults, key=lambda miss: miss["score"])["reason"] if faults else "not_localised"
+
+
+def _image(jpeg: bytes) -> np.ndarray:
+    import cv2
+
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _bounds(mask: np.ndarray) -> list[int]:
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return [int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1]
+
+
+def _cutout(frame: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> bytes:
+    """Lossless WebP of the box: RGBA, alpha 255 in the mask and 0 outside, where the colours stay as they were."""
+    import cv2
+
+    x0, y0, x1, y1 = box
+    alpha = np.where(mask, 255, 0).astype(np.uint8)
+    bgra = np.dstack([frame[..., ::-1], alpha])[y0:y1, x0:x1]
+    exact = [cv2.IMWRITE_WEBP_LOSSLESS_MODE, cv2.IMWRITE_WEBP_LOSSLESS_PRESERVE_COLOR]
+    return cv2.imencode(".webp", np.ascontiguousarray(bgra), exact)[1].tobytes()
+
+
+def _rle(mask: np.ndarray) -> dict[str, Any]:
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)

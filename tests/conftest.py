@@ -1,0 +1,84 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def panda() -> Path:
+    """The small Panda-70M extract; its licence keeps it out of this repository."""
+    folder = Path(os.environ.get("PANDA70M_MINI", ROOT.parent / "shared/data/panda70m-mini"))
+    if not folder.exists():
+        pytest.skip(f"no Panda-70M extract at {folder}; point PANDA70M_MINI at one")
+    return folder
+
+
+class Cluster:
+    """A Ray head with two CPUs and a dashboard, on free ports."""
+
+    def __init__(self, folder: Path):
+        self.ports = _free_ports(4)
+        gcs, client, dashboard, agent = self.ports
+        self.address, self.dashboard = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
+        command = [*(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"), f"--port={gcs}"]
+        command += [f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        command += ["--dashboard-host=127.0.0.1", "--object-store-memory=400000000", f"--temp-dir={folder}"]
+        self.log = (folder / "head.log").open("w")
+        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        pipes = {"stdout": self.log, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(command, **pipes, env=environment, start_new_session=True)
+        deadline = time.monotonic() + 90
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the Ray head did not start: {(folder / 'head.log').read_text()[-2000:]}")
+            time.sleep(0.5)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """Ask, then insist: only this head's own process group."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        self.log.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One Ray head for all tests that need a cluster."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want short paths
+        head = Cluster(Path(folder))
+        yield head
+        head.stop()

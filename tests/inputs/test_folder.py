@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.inputs.files import InputError
+from curation.inputs.folder import read_folder
+from curation.inputs.open import open_input
+
+
+def put(folder, name, text=None, **info):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    if text is not None:
+        path.with_suffix(".txt").write_text(text)
+    if info:
+        path.with_suffix(".json").write_text(json.dumps(info))
+
+
+def test_captions_beside_the_videos(tmp_path):
+    put(tmp_path, "a.mp4", "A cat.")
+    put(tmp_path, "deep/b.WEBM", None, caption="A dog.", url="u")
+    put(tmp_path, "c.mkv")
+    put(tmp_path, "d.mp4", None, caption=7)
+    (tmp_path / "notes.pdf").write_bytes(b"x")
+    (tmp_path / ".hidden.mp4").write_bytes(b"x")
+    clips = {s.key: s for s in read_folder(str(tmp_path))}
+    assert clips.keys() == {"a", "c", "d"} | {k for k in clips if k.startswith("deep_b_")}
+    assert clips["c"].verdict.reason == "no_caption"
+    assert clips["d"].verdict == type(clips["d"].verdict)("failed", "inputs", "caption is int, not text")
+    (dog,) = [s for k, s in clips.items() if k.startswith("deep")]
+    assert dog.caption == "A dog." and dog.meta["source"]["url"] == "u" and "." not in dog.key
+
+
+def test_odd_names_make_safe_unique_keys(tmp_path):
+    names = ["x y.mp4", "x_y.mp4", "x.y.mp4", "ü#?%.mp4", "same.mp4", "same.webm", "n\nl.mp4", "a::b.mp4", "-" * 200 + ".mp4"]
+    for name in names:
+        put(tmp_path, name, "A cat.")
+    clips = list(read_folder(str(tmp_path)))
+    assert len({s.key for s in clips}) == len(names) and all(s.alive for s in clips)
+    assert all(s.key.isascii() and not set(s.key) & set("./\n: ") for s in clips)
+    assert all(os.path.exists(s.meta["source"]["path"]) for s in clips)
+
+
+def test_a_name_that_is_not_utf8_fails_with_a_reason(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"\xff\xfe.mp4")
+    with open(path, "wb"), open(path[:-4] + b".txt", "w") as caption:
+        caption.write("A cat.")
+    (clip,) = read_folder(str(tmp_path))
+    assert clip.verdict.reason == "file name is not UTF-8"
+    json.dumps(clip.meta).encode()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
+def test_tables(tmp_path, kind):
+    put(tmp_path, "v/a.mp4")
+    rows = [
+        {"path": "v/a.mp4", "caption": "A cat.", "start": 1.5, "end": 3.0},
+        {"path": "v/gone.mp4", "caption": "A dog.", "start": None, "end": None},
+        {"path": None, "caption": "A cow.", "start": None, "end": None},
+    ]
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        path.write_text("\n".join([*map(json.dumps, rows), "{bad"]))
+    else:
+        path.write_text("path,caption,start,end\nv/a.mp4,A cat.,1.5,3\nv/gone.mp4,A dog.,,\n,A cow.,,\n")
+    clips = list(open_input(str(path)))
+    assert clips[0].alive and clips[0].key.endswith("_1500") and clips[0].meta["source"]["end"] == 3.0
+    assert clips[1].verdict.reason == "not_downloaded"
+    assert "no path" in clips[2].verdict.reason
+    if kind == "jsonl":
+        assert "not JSON" in clips[3].verdict.reason
+
+
+def test_a_table_without_the_columns_says_which_it_needs(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="needs a path column"):
+        open_input(str(tmp_path / "t.csv"))
+
+
+def test_what_is_not_there_names_the_forms(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="nothing is there.*sample.*download layout"):
+        open_input(str(tmp_path / "none"))
+    monkeypatch.setenv("PANDA70M_ROOT", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="PANDA70M_ROOT.*INPUT=sample"):
+        open_input("panda70m")
+
+
+def test_two_forms_in_one_folder_are_not_guessed(tmp_path):
+    put(tmp_path, "00000/0000000_00000.mp4", "A cat.")
+    (tmp_path / "x.csv").write_text("path,caption\n")
+    with pytest.raises(InputError, match=r"holds x.csv, the download layout; name one"):
+        open_input(str(tmp_path))
+
+
+def test_urls_go_through_fsspec():
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/set/00000/0000000_00000.mp4", b"x")
+    fs.pipe("/set/00000/0000000_00000.txt", b"A cat.")
+    (clip,) = open_input("memory://set")
+    assert clip.alive and clip.caption == "A cat." and clip.meta["source"]["path"] == "memory://set/00000/0000000_00000.mp4"

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from curation import store
+from curation.sample import Sample
+from curation.stage import apply
+from curation.stages.segment_entities import SegmentEntities
+
+
+def clip(path: Path, **words: str) -> Sample:
+    """A sample with three frames of a video and entities as `extract_entities` leaves them: word=kind."""
+    with av.open(str(path)) as container:
+        images = [f.to_ndarray(format="bgr24") for f in container.decode(video=0)]
+    files = {
+        f"frame{k}.jpg": cv2.imencode(".jpg", images[int(share * len(images))])[1].tobytes()
+        for k, share in enumerate((0.05, 0.5, 0.95))
+    }
+    entities = [{"word": word.replace("_", " "), "kind": kind, "span": [0, len(word)]} for word, kind in words.items()]
+    return Sample("clip", files, {"extract_entities": {"entities": entities}})
+
+
+@pytest.fixture(scope="module")
+def carphone() -> Path:
+    return store.path("sample-videos") / "carphone_pristine.mp4"
+
+
+def stage(**knobs: Any) -> SegmentEntities:
+    made = SegmentEntities(**knobs)
+    made.load()
+    return made
+
+
+def run(sample: Sample, **knobs: Any) -> tuple[Sample, list[dict[str, Any]]]:
+    (done,) = apply(stage(**knobs), [sample])
+    return done, done.meta["segment_entities"]["entities"]
+
+
+@pytest.fixture(scope="module")
+def done(carphone: Path) -> Sample:
+    return run(clip(carphone, man="subject", trombone="object", car="background", father="subject"))[0]
+
+
+def test_a_man_is_cut_out_of_every_frame(done: Sample) -> None:
+    man = done.meta["segment_entities"]["entities"][0]
+    assert done.alive and man["reason"] is None and man["label"] == "person" and man["misses"] == []
+    assert [ref["frame"] for ref in man["refs"]] == [0, 1, 2]
+    assert all(ref["link"] > 0.7 and ref["mask_score"] > 0.8 and 0.2 < ref["area"] < 0.8 for ref in man["refs"])
+
+
+def test_a_word_outside_coco_is_not_localised(done: Sample) -> None:
+    trombone = done.meta["segment_entities"]["entities"][1]
+    assert trombone["label"] is None and trombone["refs"] == [] and trombone["reason"] == "not_localised"
+
+
+def test_a_background_has_neither_refs_nor_a_reason(done: Sample) -> None:
+    background = done.meta["segment_entities"]["entities"][2]
+    assert background["reason"] is None and background["refs"] == [] and background["misses"] == []
+
+
+def test_a_second_person_word_does_not_get_the_first_ones_box(done: Sample) -> None:
+    man, _, _, father = done.meta["segment_entities"]["entities"]
+    assert man["rivals"] == father["rivals"] == 2
+    assert len(man["refs"]) == 3 and father["refs"] == [] and father["reason"] is not None
+
+
+def test_refs_hold_what_their_metadata_promises(done: Sample) -> None:
+    refs = [ref for entity in done.meta["segment_entities"]["entities"] for ref in entity["refs"]]
+    assert {ref["member"] for ref in refs} == {name for name in done.files if name.startswith("ref.")}
+    for ref in refs:
+        frame = cv2.imdecode(np.frombuffer(done.files[f"frame{ref['frame']}.jpg"], np.uint8), cv2.IMREAD_COLOR)
+        cut = cv2.imdecode(np.frombuffer(done.files[ref["member"]], np.uint8), cv2.IMREAD_UNCHANGED)
+        mask = coco.decode(ref["mask"]).astype(bool)
+        x0, y0, x1, y1 = ref["box"]
+        assert mask.shape == frame.shape[:2] and ref["area"] == pytest.approx(mask.mean(), abs=1e-4)
+        ys, xs = np.nonzero(mask)
+        assert [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1] == ref["box"]
+        assert np.array_equal(cut[..., 3], np.where(mask, 255, 0)[y0:y1, x0:x1])
+        assert np.array_equal(cut[..., :3], frame[y0:y1, x0:x1]), "lossless, also under alpha 0"
+
+
+def test_metadata_is_plain_json(done: Sample) -> None:
+    assert json.loads(json.dumps(done.meta["segment_entities"])) == done.meta["segment_entities"]
+
+
+def test_the_same_clip_gives_the_same_bytes_whatever_came_before(done: Sample, carphone: Path, panda: Path) -> None:
+    again = clip(carphone, man="subject", trombone="object", car="background", father="subject")
+    other = clip(panda / "clips/00000/0000013_00000.mp4", red_jeep="subject")
+    apply(stage(), [other, again])
+    assert again.files == done.files and again.meta == done.meta
+
+
+def test_without_its_subject_a_clip_is_rejected_and_the_scores_stay(carphone: Path) -> None:
+    sample, (dragon, car) = run(clip(carphone, dragon="subject", car="object"), box_threshold=0.9)
+    assert (sample.verdict.status, sample.verdict.reason) == ("rejected", "no_subject_localised")
+    assert dragon["reason"] == car["reason"] == "not_localised"
+    assert [miss["frame"] for miss in car["misses"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("require, status", [("subject", "rejected"), ("any", "kept"), ("none", "kept")])
+def test_what_is_required_is_a_knob(carphone: Path, require: str, status: str) -> None:
+    sample, _ = run(clip(carphone, dragon="subject", man="object"), require=require)
+    assert sample.verdict.status == status
+
+
+@pytest.mark.parametrize(
+    "knobs, reason",
+    [
+        ({"max_area": 0.1}, "too_large"),
+        ({"min_area": 0.95, "max_area": 1.0}, "too_small"),
+        ({"mask_threshold": 1.0}, "mask_uncertain"),
+        ({"min_frames": 4}, "too_few_frames"),
+    ],
+)
+def test_a_reference_that_is_not_good_enough_says_why(carphone: Path, knobs: dict[str, Any], reason: str) -> None:
+    sample, (man,) = run(clip(carphone, man="subject"), require="any", **knobs)
+    assert sample.verdict.reason == "nothing_localised"
+    assert man["reason"] == reason and man["refs"] == []
+    for miss in man["misses"]:
+        assert miss["reason"] == reason and miss["score"] > 0.5 and miss["mask_score"] > 0.5 and len(miss["box"]) == 4
+
+
+def test_a_couple_is_two_individuals_on_every_frame(panda: Path) -> None:
+    _, (man, woman) = run(clip(panda / "clips/00000/0000034_00000.mp4", man="subject", woman="subject"))
+    assert len(man["refs"]) == len(woman["refs"]) == 3
+    for his, hers in zip(man["refs"], woman["refs"], strict=True):
+        assert his["box"][2] < hers["box"][2] and his["box"][0] < hers["box"][0], "he stands left of her all the time"
+        assert not (coco.decode(his["mask"]) & coco.decode(hers["mask"])).any()
+        assert his["link"] > 0.8 and hers["link"] > 0.8
+
+
+def test_an_unreadable_frame_fails_the_clip(carphone: Path) -> None:
+    sample = clip(carphone, man="subject")
+    sample.files["frame1.jpg"] = b"no jpeg"
+    assert apply(stage(), [sample])[0].verdict.status == "failed"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+
+from curation.inputs.rows import planned
+from curation.plan import PlanError, check, cut_units, make_plan, open_plan
+from curation.recipe import Recipe, Shards
+
+
+def clips(count, per_video=1, **extra):
+    return [
+        planned(f"v{i // per_video}_{i:05d}", "A man talks.", path=f"/v{i // per_video}.mp4", start=0.0, end=2.0, **extra)
+        for i in range(count)
+    ]
+
+
+def test_units_are_bounded_by_clips_and_by_seconds():
+    assert [len(u) for u in cut_units(clips(10), Shards(clips_per_unit=4))] == [4, 4, 2]
+    assert [len(u) for u in cut_units(clips(10), Shards(seconds_per_unit=6.0))] == [3, 3, 3, 1]
+
+
+def test_a_sources_clips_stay_together_up_to_twice_the_bound():
+    units = list(cut_units(clips(20, per_video=3), Shards(clips_per_unit=4)))
+    for unit, following in zip(units, units[1:], strict=False):
+        assert unit[-1].meta["source"]["path"] != following[0].meta["source"]["path"]
+    assert max(len(u) for u in cut_units(clips(100, per_video=100), Shards(clips_per_unit=4))) == 8
+
+
+def test_dropped_clips_ride_along_but_not_without_bound():
+    dropped = clips(200, reason="no_caption")
+    assert [len(u) for u in cut_units([*dropped, *clips(1)], Shards(clips_per_unit=4))] == [64, 64, 64, 9]
+
+
+def test_a_plan_is_read_back_as_it_was_made(tmp_path):
+    rows = [*clips(5), planned("bad", None, error="it broke")]
+    plan = make_plan(Recipe(shards=Shards(clips_per_unit=2)), rows, tmp_path, {"input": "x"})
+    assert (plan.clips, plan.units) == (6, 3)
+    assert [s for u in range(plan.units) for s in plan.unit(u)] == rows
+    assert open_plan(tmp_path) == plan
+
+
+def test_doubled_keys_get_a_name_and_a_reason(tmp_path):
+    plan = make_plan(Recipe(), [*clips(3), *clips(3), *clips(1)], tmp_path, {})
+    samples = plan.unit(0)
+    assert len({s.key for s in samples}) == 7 == len({s.meta["source"]["clip"] for s in samples})
+    assert [s.verdict.reason for s in samples] == ["", "", "", *["duplicate_key"] * 4]
+
+
+def test_keys_doubled_far_apart_are_found(tmp_path):
+    plan = make_plan(Recipe(), [*clips(5000), *clips(1)], tmp_path, {})
+    assert plan.info["verdicts"] == {"kept": 5000, "rejected": 1}
+
+
+def test_an_empty_input_is_an_empty_plan(tmp_path):
+    plan = make_plan(Recipe(), [], tmp_path, {})
+    assert (plan.clips, plan.units) == (0, 0) and open_plan(tmp_path) == plan
+
+
+def test_more_units_than_fit_one_part(tmp_path):
+    plan = make_plan(Recipe(shards=Shards(clips_per_unit=1)), clips(300), tmp_path, {})
+    assert plan.units == 300 and len(list((tmp_path / "plan").glob("*.parquet"))) == 2
+    assert plan.unit(299)[0].key == "v299_00299"
+
+
+def test_a_plan_made_from_something_else_is_refused(tmp_path):
+    plan = make_plan(Recipe(), clips(1), tmp_path, {"input": "a", "plan": {"extract_entities": {"model": "rules"}}})
+    check(plan, {"input": "a", "plan": {"extract_entities": {"model": "rules"}}})
+    with pytest.raises(PlanError, match="plan.extract_entities.model: rules → llm"):
+        check(plan, {"input": "a", "plan": {"extract_entities": {"model": "llm"}}})
+
+
+def test_an_unfinished_plan_is_no_plan(tmp_path):
+    def breaks():
+        yield from clips(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_plan(Recipe(), breaks(), tmp_path, {})
+    assert open_plan(tmp_path) is None
+    assert make_plan(Recipe(), clips(3), tmp_path, {}).clips == 3
+
+
+def test_the_limit_is_planned(tmp_path):
+    assert make_plan(Recipe(), iter(clips(10)), tmp_path, {}, limit=4).clips == 4

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from curation import recipe
+from curation.recipe import RecipeError, load
+
+GOOD = """
+plan:
+  - extract_entities
+clips:
+  - split_shots: {on_boundary: split, min_seconds: 2}
+  - sample_frames: {}
+shards: {clips_per_unit: 8}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str):
+        path = tmp_path / "r.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_knobs_reach_the_stages(write):
+    made = load(write(GOOD))
+    assert [s.name for s in made.plan] == ["extract_entities"]
+    assert [s.name for s in made.clips] == ["split_shots", "sample_frames"]
+    assert made.clips[0].min_seconds == 2 and made.clips[0].on_boundary == "split"
+    assert made.shards.clips_per_unit == 8
+
+
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ("clips: [split_shots: {min_second: 1}]", "r.yaml:1: split_shots has no 'min_second'; did you mean 'min_seconds'?"),
+        ("clips:\n  - split_shot: {}", "r.yaml:2: no stage 'split_shot'; did you mean 'split_shots'?"),
+        ("clip: []", "r.yaml:1: a recipe has no 'clip'; did you mean 'clips'?"),
+        ("clips:\n  - split_shots:\n      on_boundary: cut", "r.yaml:3: split_shots.on_boundary: Input should be"),
+        ("clips:\n  - split_shots: {min_seconds: long}", "r.yaml:2: split_shots.min_seconds: Input should be a valid number, not 'long'"),
+        ("clips: [split_shots: {min_seconds: 1, min_seconds: 2}]", "'min_seconds' stands twice"),
+        ("clips:\n  - split_shots\n  - split_shots", "stage 'split_shots' stands twice"),
+        ("clips: [split_shots]\nshards: {clips_per_unit: 0}", "r.yaml:2: shards.clips_per_unit"),
+        ("clips: [sample_frames]", "clips.sample_frames reads 'mp4', which no stage before it gives; put split_shots before it"),
+        ("plan: [split_shots]\nclips: [sample_frames]", "plan.split_shots reads 'source'"),
+        ("clips: split_shots", "`clips:` is a list of stages"),
+        ("- clips", "a recipe is a mapping"),
+        ("", "names no stage"),
+        ("clips: [a, b", "r.yaml:1: not YAML"),
+        ("clips: [!!python/object/apply:os.getcwd []]", "a stage is"),
+        ("clips: [split_shots: {crf: !!python/object/apply:os.getcwd []}]", "split_shots"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(write, text, complaint):
+    with pytest.raises(RecipeError, match=re.escape(complaint)) as caught:
+        load(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(RecipeError, match="none.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_fingerprint_knows_knobs_but_not_places(write):
+    base = load(write(GOOD)).fingerprint()
+    assert load(write(GOOD.replace("{}", "{workers: 3}"))).fingerprint() == base
+    other = load(write(GOOD.replace("min_seconds: 2", "min_seconds: 3"))).fingerprint()
+    assert recipe.changes(base, other) == ["clips.split_shots.min_seconds: 2.0 → 3.0"] or recipe.changes(base, other) == [
+        "clips.split_shots.min_seconds: 2 → 3"
+    ]
+    assert recipe.digest(base) != recipe.digest(other)
+
+
+@pytest.mark.parametrize("path", sorted(recipe.WORKFLOWS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_we_ship_load(path):
+    assert load(path).clips
+
+
+def test_recipes_are_found_by_name():
+    assert recipe.find("embedded").path == recipe.WORKFLOWS / "embedded.yaml"
+    assert recipe.find("auto").path.parent == recipe.WORKFLOWS
