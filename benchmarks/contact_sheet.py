@@ -66,10 +66,14 @@ def row(clip: Clip, files: dict[str, bytes]) -> np.ndarray:
         x += tile.shape[1] + 3
     strip[:, WIDTH - last.shape[1] :] = last
     words = ", ".join(f"{e.word} ({e.kind[0]}) {len(e.refs)}" for e in clip.entities)
-    background = f"{clip.background.method} {clip.background.coverage:.2f} {clip.background.reason or ''}" if clip.background else "none"
+    background = (
+        f"{clip.background.method} {clip.background.coverage:.2f} {clip.background.reason or ''}" if clip.background else "none"
+    )
     text = np.full((36, WIDTH, 3), 255, np.uint8)
     cv2.putText(text, f"{clip.key}: {clip.caption}"[:190], (2, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.putText(text, f"{words}   background: {background}"[:200], (2, 31), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (120, 60, 0), 1, cv2.LINE_AA)
+    cv2.putText(
+        text, f"{words}   background: {background}"[:200], (2, 31), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (120, 60, 0), 1, cv2.LINE_AA
+    )
     return np.vstack([text, strip])
 
 

@@ -16,10 +16,28 @@ import tempfile
 import time
 from pathlib import Path
 
-WHO = ["A man", "A young woman", "A golden retriever", "A chef", "A cyclist", "A girl with long hair", "Two children", "A red car"]
+WHO = [
+    "A man",
+    "A young woman",
+    "A golden retriever",
+    "A chef",
+    "A cyclist",
+    "A girl with long hair",
+    "Two children",
+    "A red car",
+]
 DOES = ["is holding", "walks past", "is talking about", "points at", "sits beside", "plays with", "looks at", "repairs"]
 WHAT = ["a bottle", "an old bicycle", "a laptop", "a wooden table", "a cup of coffee", "a guitar", "a white dog", "a smart phone"]
-WHERE = ["in a kitchen", "on a beach", "in front of a house", "at night", "on a busy street", "in a recording studio", "", "in the snow"]
+WHERE = [
+    "in a kitchen",
+    "on a beach",
+    "in front of a house",
+    "at night",
+    "on a busy street",
+    "in a recording studio",
+    "",
+    "in the snow",
+]
 
 
 def write_csv(path: Path, rows: int) -> None:
@@ -30,7 +48,9 @@ def write_csv(path: Path, rows: int) -> None:
         out.writerow(["videoID", "url", "timestamp", "caption", "matching_score"])
         for video in range(0, rows, 18):
             count = min(18, rows - video)
-            captions = [f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)} {rng.choice(WHERE)}".strip() + "." for _ in range(count)]
+            captions = [
+                f"{rng.choice(WHO)} {rng.choice(DOES)} {rng.choice(WHAT)} {rng.choice(WHERE)}".strip() + "." for _ in range(count)
+            ]
             times = [[f"0:{i // 60:02d}:{i % 60:02d}.000", f"0:{i // 60:02d}:{i % 60:02d}.900"] for i in range(count)]
             out.writerow([f"v{video:09d}", f"https://u/v{video}", str(times), str(captions), str([0.45] * count)])
 
@@ -48,7 +68,16 @@ def measure(path: str, out: str, extractor: str, workers: int | None) -> None:
     plan = make_plan(Recipe(plan=stages), open_input(path, str(Path(path).parent)), Path(out), {}, workers=workers)
     seconds = time.perf_counter() - start
     peak, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"clips": plan.clips, "rows_per_second": round(plan.clips / seconds), "peak_mb": round(peak), "child_mb": round(child)}))
+    print(
+        json.dumps(
+            {
+                "clips": plan.clips,
+                "rows_per_second": round(plan.clips / seconds),
+                "peak_mb": round(peak),
+                "child_mb": round(child),
+            }
+        )
+    )
 
 
 def main() -> None:

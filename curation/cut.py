@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from curation.encode import Encoder
-from curation.video import Frame, Reader, Turn, VideoError
+from curation.video import Frame, Reader, VideoError
 
 
 class Boundaries(Protocol):
@@ -215,7 +215,7 @@ class Clip:
 
     def push(self, frame: Frame, seen: Any) -> None:
         if not self.cutter.frames:
-            self.size = Turn.of(frame.picture).size(frame.picture.width, frame.picture.height)
+            self.size = frame.size
         self.cutter.push(frame, seen)
         self.reached = frame.end
 

@@ -1,4 +1,4 @@
-"""Encode frames as one mp4 in memory; with `curation.video` the only user of PyAV."""
+"""Encode frames as one mp4 in memory; with `curation.video` and `curation.picture` the only user of PyAV."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from curation import video
+from curation.picture import Turn
 
 FINEST_TIME_BASE = Fraction(1, 1_000_000)  # mp4 keeps a frame's duration in 32 bits of this
 HDR_TRANSFERS = (16, 18)  # PQ (SMPTE 2084) and HLG (ARIB STD-B67)
 COLOUR_TAGS = ("colorspace", "color_range", "color_trc", "color_primaries")
 
 _to_sdr = VideoReformatter()  # one for all: its tables take 2 s to make
+
 
 class Encoder:
     """Frames in, one mp4 out, in memory: H.264 4:2:0 8 bit, no sound, index in front, the frames' own times, even sides.
@@ -34,7 +36,7 @@ class Encoder:
 
     def add(self, frame: video.Frame) -> None:
         """Append a frame; their times must increase. Later frames of another size are scaled to the first one's."""
-        picture = self._converted(frame.picture)
+        picture = self._converted(frame.picture, frame.turn)
         if self.size is None:
             self._start(frame, picture)
             self.size = (picture.width, picture.height)
@@ -72,9 +74,8 @@ class Encoder:
             packet.duration = self._durations.pop(packet.pts)
             self._container.mux(packet)
 
-    def _converted(self, picture: av.VideoFrame) -> av.VideoFrame:
+    def _converted(self, picture: av.VideoFrame, turn: Turn) -> av.VideoFrame:
         """Upright, yuv420p, limited range, even sides; the picture itself when it is all that already."""
-        turn = video.Turn.of(picture)
         if picture.color_trc in HDR_TRANSFERS:
             picture = _to_sdr.reformat(
                 picture,
@@ -87,7 +88,7 @@ class Encoder:
             )
         elif picture.format.name != "yuv420p" or picture.color_range == ColorRange.JPEG:
             picture = self._reformatter.reformat(picture, format="yuv420p", dst_color_range="MPEG", threads=1)
-        if turn == video.Turn() and picture.width % 2 == picture.height % 2 == 0:
+        if turn == Turn() and picture.width % 2 == picture.height % 2 == 0:
             return picture
         y, u, v = (turn(_plane(plane)) for plane in picture.planes)
         height, width = y.shape[0] // 2, y.shape[1] // 2

@@ -141,6 +141,7 @@ def _dataset(recipe: Recipe, job: Job, todo: list[int], pools: list[Pool], bars:
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # after the import, which sets it up
     context = DataContext.get_current()
     context.enable_progress_bars = bars
     context.raise_original_map_exception = True
@@ -174,10 +175,10 @@ class _cluster:
 
     def __enter__(self) -> list[Pool]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its remarks go to Ray's own log files
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if self.address:

@@ -54,24 +54,16 @@ def _table(path: Path, rows: list[dict[str, Any]]) -> None:
     tally = shards.Tally()
     tally.add(rows)
     counts = f"{tally.planned} clips: kept {tally.kept}, rejected {tally.rejected}, failed {tally.failed}"
-    table = Table(title=f"{path}: {counts}", title_justify="left")
-    for column, options in _COLUMNS.items():
-        table.add_column(column, **options)
+    table = Table(title=f"{path}: {counts}", title_justify="left", expand=True)
+    for column, ratio in {"key": 5, "seconds": 3, "verdict": 2, "why": 5, "frames found in": 5, "caption": 8}.items():
+        table.add_column(column, ratio=ratio, overflow="fold")
     for row in rows:
-        verdict = "kept" if row["status"] == KEPT else f"{row['status']} by {row['stage']}: {row['reason']}"
+        why = f"{row['stage']}: {row['reason']}" if row["status"] != KEPT else ""
         span = f"{row['start']:.2f}–{row['end']:.2f}" if row["end"] is not None else ""
-        table.add_row(row["key"], str(row["unit"]), span, verdict, _found(row), row["caption"])
-    Console().print(table)
-
-
-_COLUMNS: dict[str, Any] = {
-    "key": {"overflow": "fold"},
-    "unit": {"justify": "right"},
-    "seconds": {},
-    "verdict": {"overflow": "fold"},
-    "refs": {"overflow": "fold"},
-    "caption": {"overflow": "fold"},
-}
+        table.add_row(row["key"], span, row["status"], why, _found(row), row["caption"])
+    console = Console()
+    console.width = max(console.width, 120) if console.is_terminal else 200
+    console.print(table)
 
 
 def _found(row: dict[str, Any]) -> str:

@@ -231,7 +231,7 @@ def _caption_stages(samples: Iterator[Sample], stages: list[Stage], workers: int
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(stages,)) as pool:
         window: deque[Any] = deque(pool.submit(_batch, batch) for batch in first)
         while window:
-            while len(window) < 2 * workers and (batch := next(batches, None)):
+            while len(window) < 2 * workers and (batch := next(batches, [])):
                 window.append(pool.submit(_batch, batch))
             yield from window.popleft().result()
 

@@ -39,7 +39,8 @@ def _table(schema: pa.Schema, title: str, description: str) -> dict[str, Any]:
 
 def _recipe() -> dict[str, Any]:
     """Any stage may stand under either head; a stage is its bare name or its name with its knobs."""
-    definitions, choices = {}, []
+    definitions: dict[str, Any] = {}
+    choices = []
     for name in recipe.STAGES:
         schema = recipe.adapter(recipe.stage_class(name)).json_schema()
         definitions |= schema.pop("$defs", {})

@@ -69,22 +69,21 @@ def _unit(folder: Path, plan: Plan, unit: int, recipe: str, seen: Counter[bytes]
 def _tar(path: Path, rows: list[dict[str, Any]], recipe: str) -> Iterator[str]:
     kept = {r["key"]: r for r in rows if r["status"] == KEPT}
     samples: dict[str, dict[str, bytes]] = {}
-    with path.open("rb") as file:
-        for member, data in shards.read_tar(file):
-            key, _, suffix = member.partition(".")
+    places: dict[str, tuple[int, int]] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
             if suffix in samples.setdefault(key, {}):
-                yield f"{path.name}: {member} stands twice"
-            samples[key][suffix] = data
+                yield f"{path.name}: {member.name} stands twice"
+            data = tar.extractfile(member)
+            samples[key][suffix] = data.read() if data else b""
+            start = places.get(key, (member.offset, 0))[0]
+            end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+            places[key] = (start, end - start)
     for key in sorted(samples.keys() ^ kept.keys()):
-        yield f"{path.name}: {key} is " + (
-            "in the tar but not kept in the ledger" if key in samples else "kept but not in the tar"
-        )
+        yield f"{path.name}: {key} is " + ("in the tar, not kept in the ledger" if key in samples else "kept, but not in the tar")
     for key in samples.keys() & kept.keys():
-        row = kept[key]
-        with path.open("rb") as file:
-            file.seek(row["offset"])
-            block = io.BytesIO(file.read(row["size"]) + bytes(2 * tarfile.BLOCKSIZE))
-        if {name.partition(".")[2] for name, _ in shards.read_tar(block)} != samples[key].keys():
+        if places[key] != (kept[key]["offset"], kept[key]["size"]):
             yield f"{path.name}: {key}: offset and size in the ledger do not cover the sample"
         for problem in check_sample(key, samples[key], recipe):
             yield f"{path.name}: {key}: {problem}"
@@ -136,8 +135,8 @@ def _video(clip: Clip, files: dict[str, bytes]) -> Iterator[str]:
         return
     count, size = 0, (clip.video.width, clip.video.height)
     try:
-        for count, frame in enumerate(video.frames(io.BytesIO(files["mp4"])), start=1):
-            size = video.Turn.of(frame.picture).size(frame.picture.width, frame.picture.height)
+        for frame in video.frames(io.BytesIO(files["mp4"])):
+            count, size = count + 1, frame.size
     except video.VideoError as error:
         yield f"mp4: {error}"
         return
@@ -177,6 +176,8 @@ def _ref(clip: Clip, ref: Ref, pictures: dict[str, np.ndarray | None]) -> Iterat
     picture = pictures.get(ref.member)
     if picture is None:
         return
+    if picture.ndim == 3 and picture.shape[2] == 3:  # OpenCV leaves out an alpha that is opaque everywhere
+        picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
     inside = mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
     if picture.ndim != 3 or picture.shape[2] != 4 or picture.shape[:2] != inside.shape:
         yield f"{ref.member} is {picture.shape}, the box {inside.shape}"

@@ -1,4 +1,4 @@
-"""Open and decode video; with `curation.encode` the only user of PyAV.
+"""Open and decode video; with `curation.picture` and `curation.encode` the only user of PyAV.
 
 Time is seconds from the first frame of a file's video stream. Pictures leave upright: a display matrix is applied to the pixels.
 Decoding runs on one thread; the same input gives the same bytes.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,10 +18,9 @@ from typing import Any
 import av
 import av.error
 import av.logging
-import numpy as np
-from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
+
+from curation.picture import Turn
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say about broken files is said by VideoError
 
@@ -89,9 +88,10 @@ def read_bytes(source: Input) -> bytes:
 
 @dataclass(frozen=True)
 class Frame:
-    """One decoded picture: its time and duration in seconds, and the same time in ticks of `time_base`."""
+    """One decoded picture and how to turn it; its time and duration in seconds, and its time in ticks of `time_base`."""
 
     picture: av.VideoFrame
+    turn: Turn
     time: float
     duration: float
     ticks: int
@@ -100,6 +100,11 @@ class Frame:
     @property
     def end(self) -> float:
         return self.time + self.duration
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        return self.turn.size(self.picture.width, self.picture.height)
 
 
 class Reader:
@@ -124,6 +129,7 @@ class Reader:
         self._zero: int | None = None  # ticks of the first frame
         self._last: int | None = None  # ticks of the last frame
         self._skipped_to: float | None = None
+        self._turn: Turn | None = None  # the first frame's: PyAV's side data keep a picture from being freed at once
         if self._container.format.name.startswith("matroska"):
             self._container.seek(0)  # makes FFmpeg read the index, which lies at the end
 
@@ -240,7 +246,9 @@ class Reader:
         if self._skipped_to is not None and time > self._skipped_to:
             raise VideoError("the index points to wrong places")
         self._skipped_to = None
-        return Frame(picture, time, float(step * base), ticks, base)
+        if self._turn is None:
+            self._turn = Turn.of(picture)
+        return Frame(picture, self._turn, time, float(step * base), ticks, base)
 
 
 def _open(source: Input) -> av.container.InputContainer:
@@ -268,48 +276,3 @@ def count_frames(source: Input) -> int:
     """Frames in a file, without decoding any. Raises `VideoError`."""
     with Reader(source) as reader:
         return reader.count()
-
-
-@dataclass(frozen=True)
-class Turn:
-    """How a stored picture is to be shown: mirrored at its diagonal, then left–right, then upside down."""
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-
-    @classmethod
-    def of(cls, picture: av.VideoFrame) -> Turn:
-        """From the display matrix (x, y) → (a·x + c·y, b·x + d·y); angles between quarter turns count as none."""
-        for data in picture.side_data:
-            if data.type == SideData.DISPLAYMATRIX:
-                a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5]
-                if a == d == 0:
-                    return cls(True, bool(c < 0), bool(b < 0))
-                return cls(False, bool(a < 0), bool(d < 0)) if b == c == 0 else cls()
-        return cls()
-
-    def __call__(self, plane: np.ndarray) -> np.ndarray:
-        """H×W or H×W×C, turned (a view)."""
-        if self.transpose:
-            plane = plane.swapaxes(0, 1)
-        return plane[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
-
-    def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after the turn; its own inverse."""
-        return (height, width) if self.transpose else (width, height)
-
-
-class Painter:
-    """Decoded pictures → upright uint8 RGB arrays, H×W×3."""
-
-    def __init__(self, size: Callable[[int, int], tuple[int, int]] = lambda width, height: (width, height)):
-        """`size`: width and height of a picture → those wanted."""
-        self._size = size
-        self._reformatter = VideoReformatter()  # kept: it holds the scaler's tables
-
-    def __call__(self, picture: av.VideoFrame) -> np.ndarray:
-        turn = Turn.of(picture)
-        width, height = turn.size(*self._size(*turn.size(picture.width, picture.height)))
-        stored = self._reformatter.reformat(picture, width, height, "rgb24", interpolation="BICUBIC", threads=1)
-        return np.ascontiguousarray(turn(stored.to_ndarray()))

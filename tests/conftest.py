@@ -27,6 +27,16 @@ def panda() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make curate` in this process: the embedded profile over the sample clips."""
+    from curation import run
+
+    out = tmp_path_factory.mktemp("sample") / "run"
+    assert run.run("embedded", "sample", out, local=True) == 0
+    return out
+
+
 class Cluster:
     """A Ray head with two CPUs and a dashboard, on free ports."""
 
@@ -35,7 +45,11 @@ class Cluster:
         gcs, client, dashboard, agent = self.ports
         self.address, self.dashboard = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
         command = [*(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"), f"--port={gcs}"]
-        command += [f"--ray-client-server-port={client}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        command += [
+            f"--ray-client-server-port={client}",
+            f"--dashboard-port={dashboard}",
+            f"--dashboard-agent-listen-port={agent}",
+        ]
         command += ["--dashboard-host=127.0.0.1", "--object-store-memory=400000000", f"--temp-dir={folder}"]
         self.log = (folder / "head.log").open("w")
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}

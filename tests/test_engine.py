@@ -99,7 +99,16 @@ def tars(job: Job) -> dict[str, bytes]:
 
 
 CAPTIONS = ["keep", "reject dull", "fail a disk", "keep", "keep", "keep", "reject dull", "keep", "keep", ""]
-EXPECTED = ["kept", "rejected dull", "failed OSError: a disk", *["kept"] * 3, "rejected dull", "kept", "kept", "rejected no_caption"]
+EXPECTED = [
+    "kept",
+    "rejected dull",
+    "failed OSError: a disk",
+    *["kept"] * 3,
+    "rejected dull",
+    "kept",
+    "kept",
+    "rejected no_caption",
+]
 
 
 def test_every_planned_clip_is_in_the_ledger(job):

@@ -42,7 +42,10 @@ def test_knobs_reach_the_stages(write):
         ("clips:\n  - split_shot: {}", "r.yaml:2: no stage 'split_shot'; did you mean 'split_shots'?"),
         ("clip: []", "r.yaml:1: a recipe has no 'clip'; did you mean 'clips'?"),
         ("clips:\n  - split_shots:\n      on_boundary: cut", "r.yaml:3: split_shots.on_boundary: Input should be"),
-        ("clips:\n  - split_shots: {min_seconds: long}", "r.yaml:2: split_shots.min_seconds: Input should be a valid number, not 'long'"),
+        (
+            "clips:\n  - split_shots: {min_seconds: long}",
+            "r.yaml:2: split_shots.min_seconds: Input should be a valid number, not 'long'",
+        ),
         ("clips: [split_shots: {min_seconds: 1, min_seconds: 2}]", "'min_seconds' stands twice"),
         ("clips:\n  - split_shots\n  - split_shots", "stage 'split_shots' stands twice"),
         ("clips: [split_shots]\nshards: {clips_per_unit: 0}", "r.yaml:2: shards.clips_per_unit"),

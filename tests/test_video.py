@@ -12,6 +12,7 @@ import pytest
 
 from curation import video
 from curation.encode import Encoder
+from curation.picture import Painter
 from tests import videos
 
 
@@ -29,7 +30,7 @@ def times(mp4: bytes) -> list[float]:
 
 
 def first_image(mp4: bytes) -> np.ndarray:
-    return video.Painter()(next(video.frames(io.BytesIO(mp4))).picture)
+    return Painter()(next(video.frames(io.BytesIO(mp4))))
 
 
 def failure(data: bytes) -> str:
@@ -156,21 +157,21 @@ def test_a_text_file_is_not_played_as_a_terminal(tmp_path: Path) -> None:
 
 def test_frames_before_the_damage_are_good() -> None:
     good = videos.numbered(90, options={"movflags": "faststart"}, gop=30)
-    paint, seen = video.Painter(), []
+    paint, seen = Painter(), []
     with pytest.raises(video.VideoError):
         for frame in video.frames(io.BytesIO(good[: len(good) * 6 // 10])):
-            seen.append(videos.number_of(paint(frame.picture)))
+            seen.append(videos.number_of(paint(frame)))
     assert seen == list(range(len(seen))) and len(seen) > 5
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_skipping_is_exact_and_decodes_less(container: str) -> None:
     data = videos.numbered(600, gop=30, container=container)
-    paint, seen = video.Painter(), []
+    paint, seen = Painter(), []
     with video.Reader(io.BytesIO(data)) as reader:
         for frame in reader.frames():
             if frame.time >= 15.0:
-                seen.append(videos.number_of(paint(frame.picture)))
+                seen.append(videos.number_of(paint(frame)))
             elif not seen:
                 reader.skip_to(15.0)
         assert seen == list(range(450, 600))
@@ -210,3 +211,19 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
         pass
     with pytest.raises(video.VideoError, match="no such file"), video.open_source({"path": "memory://clips/none.mp4"}):
         pass
+
+
+def test_pictures_are_freed_as_soon_as_nobody_holds_them() -> None:
+    """Without waiting for the garbage collector, which may come hundreds of full-size pictures late."""
+    import gc
+
+    gc.collect()
+    gc.disable()
+    try:
+        encoder, paint = Encoder(Fraction(30), 30, "ultrafast"), Painter(lambda width, height: (48, 27))
+        for frame in video.frames(io.BytesIO(videos.numbered(40))):
+            paint(frame), encoder.add(frame)
+        del frame
+        assert gc.collect() < 40  # with cycles there would be several objects for each of the 40 frames
+    finally:
+        gc.enable()

@@ -116,6 +116,7 @@ def shots(*lengths: int, **options: object) -> bytes:
 def numbers(mp4: bytes) -> list[int]:
     """What the frames of a file say."""
     from curation import video
+    from curation.picture import Painter
 
-    paint = video.Painter()
-    return [number_of(paint(frame.picture)) for frame in video.frames(io.BytesIO(mp4))]
+    paint = Painter()
+    return [number_of(paint(frame)) for frame in video.frames(io.BytesIO(mp4))]

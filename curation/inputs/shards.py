@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from typing import Any
 
 from curation.inputs import files
 from curation.inputs.rows import planned
@@ -35,7 +36,7 @@ def _read(path: str) -> Iterator[Sample]:
     for key, (offset, size) in mp4.items():
         info = texts.get(key, {})
         source = info.get("source") or {}
-        extra = {"member": f"{key}.mp4", "offset": offset, "size": size, "origin": _span(source)}
+        extra: dict[str, Any] = {"member": f"{key}.mp4", "offset": offset, "size": size, "origin": _span(source)}
         yield planned(key, info.get("caption"), path=path, video=source.get("video", ""), url=source.get("url", ""), **extra)
 
 

@@ -145,8 +145,8 @@ class InpaintBackground(Stage):
         """What is to be removed, at working size: the named masks, the boxes of those without a mask, and further instances.
 
         Further instances are what the detector finds of the subjects' classes: a crowd is not named one by one, but a clean
-        background has nobody in it. The paper paints out the named ones only. A subject that is missing on this frame is looked for
-        with more patience here, and on the window frames before and after it: mostly it was there and the detector missed it.
+        background has nobody in it. The paper paints out the named ones only. A subject that is missing on this frame is
+        looked for at a lower score, here and on the window frames before and after it: mostly the detector missed it.
         """
         from curation.models.boxes import iou
 
@@ -154,7 +154,9 @@ class InpaintBackground(Stage):
         if removal.unseen:
             beside = sorted({max(0, len(window) // 2 - 1), (len(window) + 1) // 2} & set(range(len(window))))
             scale = frame.shape[1] / shape[1]
-            found += [np.multiply(d.box, scale) for i in beside for d in self._detect(window[i], self.hide_score, removal.subjects)]
+            found += [
+                np.multiply(d.box, scale) for i in beside for d in self._detect(window[i], self.hide_score, removal.subjects)
+            ]
         boxes = np.array(removal.boxes, float).reshape(-1, 4)
         further = [box for box in found if not (iou(np.array(box), boxes) > 0.4).any()]
         meta["instances"] = len(further)

@@ -31,20 +31,21 @@ class SampleFrames(Stage):
 
     def process(self, sample: Sample) -> Sample:
         from curation import video
+        from curation.picture import Painter
 
         mp4 = io.BytesIO(sample.files["mp4"])
         count = sample.meta.get("split_shots", {}).get("frames") or video.count_frames(mp4)
         indices = [round(position * (count - 1)) for position in POSITIONS]
         window = sorted({round(i * (count - 1) / max(1, self.window - 1)) for i in range(self.window)})
-        whole, small = video.Painter(), video.Painter(_within_side)
+        whole, small = Painter(), Painter(_within_side)
         with video.Reader(mp4) as reader:
             for number, frame in enumerate(reader.frames()):
                 if number in indices:
-                    image = whole(frame.picture)
+                    image = whole(frame)
                     jpeg = _jpeg(image, QUALITY)
                     sample.files |= {f"frame{place}.jpg": jpeg for place, index in enumerate(indices) if index == number}
                 if number in window:
-                    sample.files[f"_window.{window.index(number):02d}.jpg"] = _jpeg(small(frame.picture), WINDOW_QUALITY)
+                    sample.files[f"_window.{window.index(number):02d}.jpg"] = _jpeg(small(frame), WINDOW_QUALITY)
             if reader.decoded != count:
                 raise video.VideoError(f"decoded {reader.decoded} of {count} frames")
         sample.meta[self.name] = {

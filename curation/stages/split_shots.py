@@ -157,19 +157,19 @@ class SplitShots(Stage):
 
     def _look(self) -> Callable[[Frame], Any]:
         """What the detector sees of a frame."""
-        from curation import video
+        from curation.picture import Painter
 
         if self.detector == "transnetv2":
             from curation.models.transnetv2 import SIZE
 
-            small = video.Painter(lambda width, height: SIZE)
+            small = Painter(lambda width, height: SIZE)
         elif self.detector in ("content", "adaptive"):
             from curation.models.content import WIDTH
 
-            small = video.Painter(lambda width, height: (WIDTH, max(1, round(height * WIDTH / width))))
+            small = Painter(lambda width, height: (WIDTH, max(1, round(height * WIDTH / width))))
         else:
             return lambda frame: frame.time
-        return lambda frame: small(frame.picture)
+        return small
 
     def _facts(self, reader: Reader, first: int, last: int, start: float, end: float) -> dict[str, Any]:
         return {

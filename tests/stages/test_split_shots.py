@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from curation import store, video
+from curation.picture import Turn
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.sample_frames import SampleFrames
@@ -153,7 +154,7 @@ def test_rotated_video_is_cut_upright(tmp_path: Path) -> None:
     assert (part.meta["split_shots"]["width"], part.meta["split_shots"]["height"]) == (112, 208)
     frame = next(video.frames(io.BytesIO(part.files["mp4"])))
     assert (frame.picture.width, frame.picture.height) == (112, 208)
-    assert video.Turn.of(frame.picture) == video.Turn()
+    assert frame.turn == Turn()
     apply(SampleFrames(window=2), list(clips.values()))
     assert all(clip.meta["sample_frames"]["height"] == 208 for clip in clips.values())
 

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+from curation import recipe, schemas
+from tests.conftest import ROOT
+
+
+def test_the_published_schemas_are_what_the_code_says():
+    published = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in (ROOT / "schemas").glob("*.json")}
+    assert published == schemas.all_schemas(), "run `make schemas`"
+
+
+@pytest.mark.parametrize("path", sorted(recipe.WORKFLOWS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_recipes_we_ship_fit_their_schema(path):
+    jsonschema.validate(yaml.safe_load(path.read_text()), schemas.all_schemas()["recipe.schema.json"])
+
+
+def test_the_recipe_schema_refuses_what_the_reader_refuses():
+    schema = schemas.all_schemas()["recipe.schema.json"]
+    for bad in ({"clip": []}, {"clips": [{"split_shots": {"min_second": 1}}]}, {"clips": ["nothing"]}, {}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
