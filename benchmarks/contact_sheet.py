@@ -10,10 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco
 
 from curation import shards
 from curation.clip import Clip
+from curation.members import from_rle
 
 HEIGHT, WIDTH = 150, 1900
 COLOURS = [(66, 135, 245), (80, 200, 60), (40, 40, 230), (200, 60, 200), (40, 200, 230), (220, 200, 40), (140, 100, 60)]
@@ -40,7 +40,7 @@ def marked(image: np.ndarray, clip: Clip, frame: int) -> np.ndarray:
     for i, entity in enumerate(clip.entities):
         colour = COLOURS[i % len(COLOURS)]
         for ref in (r for r in entity.refs if r.frame == frame):
-            mask = coco.decode({"size": ref.mask.size, "counts": ref.mask.counts.encode()}).astype(bool)
+            mask = from_rle(ref.mask.model_dump())
             image[mask] = (0.55 * image[mask] + 0.45 * np.array(colour)).astype(np.uint8)
             x0, y0, x1, y1 = (round(v) for v in ref.box)
             cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, max(1, image.shape[0] // 180))

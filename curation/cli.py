@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+HELP = "Video-caption collections in, training data for subject-personalised video generation out."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=HELP)
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, a name in workflows/, or auto")]
 Input = Annotated[str, typer.Option("--input", help="sample, panda70m, a CSV or table, a folder, or shards; path or URL")]
@@ -131,8 +133,8 @@ def main() -> None:
         sys.exit(_complain(str(error), 2))
     except stage.StageBug as error:
         sys.exit(_complain(f"a stage broke its contract: {error}", 1))
-    except KeyboardInterrupt:
-        sys.exit(_complain("stopped; the same command goes on where this one ended", 130))
+    except OSError as error:
+        sys.exit(_complain(f"{error.filename or 'disk'}: {error.strerror or error}", 1))
 
 
 def _complain(text: str, status: int) -> int:

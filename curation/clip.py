@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.sample import Sample
+from curation.stage import StageBug
 
 Unit = Annotated[float, Field(ge=0, le=1)]
 Pixel = Annotated[float, Field(ge=0)]
@@ -134,9 +135,18 @@ class Clip(Model):
 
 
 def clip_json(sample: Sample, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The content of `KEY.json`, gathered from the stages' namespaces. Raises pydantic's error when a stage broke the schema."""
+    """The content of `KEY.json`, gathered from the stages' namespaces. Raises `StageBug` when they do not fit the schema."""
+    try:
+        return _clip(sample, provenance).model_dump(mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StageBug(f"the metadata of {sample.key} does not fit the schema: {where}: {first['msg']}") from error
+
+
+def _clip(sample: Sample, provenance: dict[str, Any]) -> Clip:
     source, shot = sample.meta["source"], sample.meta.get("split_shots", {})
-    clip = Clip(
+    return Clip(
         key=sample.key,
         caption=source["caption"],
         source=Source(
@@ -153,7 +163,6 @@ def clip_json(sample: Sample, provenance: dict[str, Any]) -> dict[str, Any]:
         background=_background(sample),
         provenance=Provenance(**provenance),
     )
-    return clip.model_dump(mode="json")
 
 
 def entities(sample: Sample) -> list[dict[str, Any]]:
@@ -173,9 +182,8 @@ def _pick(values: dict[str, Any] | None, model: type[Model]) -> Any:
 
 
 def _video(sample: Sample) -> Video:
-    shot, frames = sample.meta.get("split_shots", {}), sample.meta.get("sample_frames", {})
-    known = {**shot, **frames}
-    return Video(encoded=shot.get("encoded", False), **{k: known[k] for k in ("width", "height", "fps", "frames")})
+    encoded = sample.meta.get("split_shots", {}).get("encoded", False)
+    return Video.model_validate({"encoded": encoded, **_pick(sample.meta.get("sample_frames", {}), Video)})
 
 
 def _quality(sample: Sample) -> dict[str, Any]:

@@ -19,6 +19,12 @@ EVERY = 5.0
 """Seconds between two plain lines."""
 
 
+def wide() -> RichConsole:
+    """For tables on standard output: as wide as the terminal, and wide enough for a file or a pipe."""
+    console = RichConsole()
+    return console if console.is_terminal else RichConsole(width=200)
+
+
 def is_terminal() -> bool:
     return sys.stderr.isatty()
 
@@ -31,12 +37,12 @@ def say(text: str) -> None:
 class Counting:
     """So many of something are done: a bar when the total is known and this is a terminal, else a line now and then."""
 
-    def __init__(self, what: str, total: int | None, stages: list[str] | None = None, *, bars: bool | None = None):
-        self.what, self.total, self.done = what, total, 0
+    def __init__(self, what: str, total: int | None, stages: list[str] | None = None, *, quiet: bool = False):
+        self.what, self.total, self.done, self.quiet = what, total, 0, quiet
         self.start = self.last = time.monotonic()
         self.found: Counter[str] = Counter()
         self.progress: Progress | None = None
-        if is_terminal() if bars is None else bars:
+        if is_terminal() and not quiet:
             columns = (
                 TextColumn("{task.description:20}"),
                 BarColumn(),
@@ -59,7 +65,7 @@ class Counting:
         self.found.update(found or {})
         if self.progress:
             self.progress.advance(self.tasks[self.what], count)
-        elif time.monotonic() - self.last > EVERY:
+        elif not self.quiet and time.monotonic() - self.last > EVERY:
             self.last = time.monotonic()
             say(self.line())
 
@@ -74,9 +80,9 @@ class Counting:
 
 
 @contextmanager
-def counting(what: str, total: int | None, stages: list[str] | None = None, *, bars: bool | None = None) -> Iterator[Counting]:
-    """A `Counting` that is taken down whatever happens."""
-    count = Counting(what, total, stages, bars=bars)
+def counting(what: str, total: int | None, stages: list[str] | None = None, *, quiet: bool = False) -> Iterator[Counting]:
+    """A `Counting` that is taken down whatever happens; a quiet one counts for somebody else's bars."""
+    count = Counting(what, total, stages, quiet=quiet)
     try:
         yield count
     finally:
@@ -111,4 +117,4 @@ def models_table() -> None:
         size = sum(file.size for file in entry.files) / 1e6
         here = "yes" if store.is_present(name) else "no"
         table.add_row(name, here, f"{size:.1f}", entry.licence, entry.source, entry.description)
-    RichConsole().print(table)
+    wide().print(table)

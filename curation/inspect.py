@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from curation import shards
 from curation.clip import Clip
+from curation.console import wide
 from curation.inputs.files import InputError
 from curation.sample import KEPT
 
@@ -61,9 +61,7 @@ def _table(path: Path, rows: list[dict[str, Any]]) -> None:
         why = f"{row['stage']}: {row['reason']}" if row["status"] != KEPT else ""
         span = f"{row['start']:.2f}–{row['end']:.2f}" if row["end"] is not None else ""
         table.add_row(row["key"], span, row["status"], why, _found(row), row["caption"])
-    console = Console()
-    console.width = max(console.width, 120) if console.is_terminal else 200
-    console.print(table)
+    wide().print(table)
 
 
 def _found(row: dict[str, Any]) -> str:
@@ -76,7 +74,7 @@ def _found(row: dict[str, Any]) -> str:
 
 def _one(folder: Path, row: dict[str, Any]) -> None:
     """A kept sample: its metadata and members; another: its verdict and every score."""
-    console = Console()
+    console = wide()
     facts = {k: v for k, v in row.items() if k not in ("scores", "seconds")}
     console.print_json(json.dumps({**facts, "seconds": dict(row["seconds"] or ())}))
     if row["status"] != KEPT:

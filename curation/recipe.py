@@ -245,6 +245,8 @@ def _check_order(recipe: Recipe) -> None:
                     where = f"{recipe.path}: {head}.{stage.name}"
                     raise RecipeError(f"{where} reads {read!r}, which no stage before it gives{_giver(read)}")
             there += [stage.name, *stage.writes]
+    if "sample_frames" not in there:
+        raise RecipeError(f"{recipe.path}: `clips:` needs sample_frames: a sample holds its three frames and their size")
 
 
 def _giver(read: str) -> str:

@@ -86,7 +86,7 @@ def _execute(chosen: Recipe, planned: Plan, out: Path, local: bool, address: str
     store.fetch(chosen.models(), console.say)
     start = time.monotonic()
     bars = console.is_terminal()
-    with console.counting("run", planned.clips, [s.name for s in chosen.clips], bars=bars and local) as count:
+    with console.counting("run", planned.clips, [s.name for s in chosen.clips], quiet=bars and not local) as count:
 
         def report(found: dict[str, int]) -> None:
             count.add(found.pop("planned"), found)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from curation import recipe as recipes
 from curation import shards
 from curation.clip import Clip, Entity, Ref
+from curation.members import from_rle
 from curation.plan import Plan, open_plan
 from curation.sample import KEPT, STATUSES
 
@@ -158,15 +159,13 @@ def _entity(clip: Clip, entity: Entity, pictures: dict[str, np.ndarray | None]) 
 
 
 def _ref(clip: Clip, ref: Ref, pictures: dict[str, np.ndarray | None]) -> Iterator[str]:
-    from pycocotools import mask as coco
-
     x0, y0, x1, y1 = ref.box
     if not (x0 < x1 <= clip.video.width and y0 < y1 <= clip.video.height):
         yield f"the box {ref.box} is empty or leaves the frame"
     if ref.mask.size != [clip.video.height, clip.video.width]:
         yield f"the mask is {ref.mask.size}, the frame {[clip.video.height, clip.video.width]}"
         return
-    mask = coco.decode({"size": ref.mask.size, "counts": ref.mask.counts.encode()}).astype(bool)
+    mask = from_rle(ref.mask.model_dump())
     ys, xs = np.nonzero(mask)
     if not len(xs):
         yield "the mask is empty"

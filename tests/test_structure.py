@@ -23,7 +23,7 @@ LAYERS = [
     {"cut"},
     {"encode", "stage"},
     {"video", "sample", "store"},
-    {"models", "picture", "sources"},
+    {"members", "models", "picture", "sources"},
 ]
 """Imports run downwards, or sideways within a layer."""
 

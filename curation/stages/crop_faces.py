@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from curation import store
+from curation.members import from_jpeg, from_rle, to_jpeg
 from curation.sample import Sample
 from curation.stage import Stage
 
@@ -65,7 +66,7 @@ class CropFaces(Stage):
     def process(self, sample: Sample) -> Sample:
         meta: dict[str, list[dict[str, Any]]] = {"faces": [], "misses": []}
         for frame, people in _people(sample):
-            image = _decode(sample.files[f"frame{frame}.jpg"])
+            image = from_jpeg(sample.files[f"frame{frame}.jpg"])
             faces = self.detector.faces(image, LEAST_SCORE)
             inside = [[_share(face.box, mask) for mask in people.values()] for face in faces]
             for face, shares, owner in zip(faces, inside, self._owners(faces, inside), strict=True):
@@ -75,7 +76,7 @@ class CropFaces(Stage):
                     continue
                 entity = list(people)[owner]
                 member = f"face.{entity}.{frame}.jpg"
-                sample.files[member] = _encode(self._crop(image, face.box))
+                sample.files[member] = to_jpeg(self._crop(image, face.box), QUALITY)
                 landmarks = [_rounded(point) for point in face.landmarks]
                 meta["faces"].append({"entity": entity, **fact, "landmarks": landmarks, "member": member})
         sample.meta[self.name] = meta
@@ -106,14 +107,12 @@ class CropFaces(Stage):
 
 def _people(sample: Sample) -> Iterable[tuple[int, dict[int, np.ndarray]]]:
     """(frame, entity → mask) of every frame that shows a subject which was segmented as a person."""
-    from pycocotools import mask as rle
-
     frames: dict[int, dict[int, np.ndarray]] = {}
     words = sample.meta["extract_entities"]["entities"]
     for entity, (word, found) in enumerate(zip(words, sample.meta["segment_entities"]["entities"], strict=True)):
         for ref in found["refs"] if word["kind"] == "subject" else ():
             if ref["label"] == "person":
-                frames.setdefault(ref["frame"], {})[entity] = rle.decode(ref["mask"]).astype(bool)
+                frames.setdefault(ref["frame"], {})[entity] = from_rle(ref["mask"])
     return sorted(frames.items(), key=lambda item: item[0])
 
 
@@ -125,15 +124,3 @@ def _share(box: Box, mask: np.ndarray) -> float:
 
 def _rounded(values: Iterable[float]) -> list[float]:
     return [round(value, 2) for value in values]
-
-
-def _decode(jpeg: bytes) -> np.ndarray:
-    import cv2
-
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
-def _encode(image: np.ndarray) -> bytes:
-    import cv2
-
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1].tobytes()

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from curation import store
+from curation.members import from_jpeg, from_rle, to_jpeg
 from curation.sample import Sample
 from curation.stage import Reject, Stage
 
@@ -96,8 +97,8 @@ class InpaintBackground(Stage):
         if removal.lost:
             meta["reason"] = "subject_not_localised"
             return None
-        frame = self._decode(sample.files[f"frame{MIDDLE}.jpg"])
-        window = [self._decode(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, "_window.*.jpg")]
+        frame = from_jpeg(sample.files[f"frame{MIDDLE}.jpg"])
+        window = [from_jpeg(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, "_window.*.jpg")]
         small = self._at_work_size(frame, window)
         core = self._core(frame, window, small.shape, removal, meta)
         if removal.unseen and not meta["instances"]:
@@ -112,7 +113,8 @@ class InpaintBackground(Stage):
         if painted is None:
             return None
         patch, native_hole = self._plate.enlarge(painted, frame.shape), self._resize(hole, frame.shape)
-        return self._encode(self._plate.paste(frame, patch, native_hole, feather=self._pixels(frame.shape, FEATHER)))
+        whole = self._plate.paste(frame, patch, native_hole, feather=self._pixels(frame.shape, FEATHER))
+        return to_jpeg(whole, self.quality)
 
     def _clean(
         self, frame: np.ndarray, core: np.ndarray, hole: np.ndarray, others: list[Hidden], labels: set[str], meta: dict[str, Any]
@@ -189,14 +191,6 @@ class InpaintBackground(Stage):
     def _pixels(self, shape: tuple[int, ...], knob: int) -> int:
         return round(knob * max(shape[:2]) / LONG_SIDE)
 
-    def _decode(self, jpeg: bytes) -> np.ndarray:
-        bgr = self._cv2.imdecode(np.frombuffer(jpeg, np.uint8), self._cv2.IMREAD_COLOR)
-        return self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2RGB)
-
-    def _encode(self, image: np.ndarray) -> bytes:
-        bgr = self._cv2.cvtColor(image, self._cv2.COLOR_RGB2BGR)
-        return self._cv2.imencode(".jpg", bgr, [self._cv2.IMWRITE_JPEG_QUALITY, self.quality])[1].tobytes()
-
 
 @dataclass(frozen=True)
 class Removal:
@@ -216,8 +210,6 @@ class Removal:
 
 
 def _removal(sample: Sample) -> Removal:
-    from pycocotools import mask as rle
-
     entities = sample.meta["segment_entities"]["entities"]
     kinds = [entity["kind"] for entity in sample.meta["extract_entities"]["entities"]]
     found = [entity["refs"] + [miss for miss in entity.get("misses", ()) if "box" in miss] for entity in entities]
@@ -225,7 +217,7 @@ def _removal(sample: Sample) -> Removal:
     here = [sighting for sightings in found for sighting in sightings if sighting["frame"] == MIDDLE]
     masked, unmasked = [s for s in here if "mask" in s], [s["box"] for s in here if "mask" not in s]
     return Removal(
-        masks=[rle.decode(s["mask"]).astype(bool) for s in masked],
+        masks=[from_rle(s["mask"]) for s in masked],
         boxes=[s["box"] for s in masked] + unmasked,
         unmasked=unmasked,
         labels={s["label"] for sightings in found for s in sightings},

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from curation.members import to_jpeg
 from curation.sample import Sample
 from curation.stage import Stage
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 POSITIONS = (0.05, 0.5, 0.95)  # PAPER.md §1.6
 WINDOW_SIDE = 640  # pixels of the long side of a window's frames; not stated by the paper
@@ -42,10 +43,10 @@ class SampleFrames(Stage):
             for number, frame in enumerate(reader.frames()):
                 if number in indices:
                     image = whole(frame)
-                    jpeg = _jpeg(image, QUALITY)
+                    jpeg = to_jpeg(image, QUALITY)
                     sample.files |= {f"frame{place}.jpg": jpeg for place, index in enumerate(indices) if index == number}
                 if number in window:
-                    sample.files[f"_window.{window.index(number):02d}.jpg"] = _jpeg(small(frame), WINDOW_QUALITY)
+                    sample.files[f"_window.{window.index(number):02d}.jpg"] = to_jpeg(small(frame), WINDOW_QUALITY)
             if reader.decoded != count:
                 raise video.VideoError(f"decoded {reader.decoded} of {count} frames")
         sample.meta[self.name] = {
@@ -62,9 +63,3 @@ class SampleFrames(Stage):
 def _within_side(width: int, height: int) -> tuple[int, int]:
     scale = min(1.0, WINDOW_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
-    import cv2
-
-    return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

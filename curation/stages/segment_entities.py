@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from curation import store
+from curation.members import from_jpeg, to_rle
 from curation.sample import Sample
 from curation.stage import Reject, Stage
 
@@ -86,7 +87,7 @@ class SegmentEntities(Stage):
         self.backend: Backend = ClosedSet(detector, names, Matte(store.path("selfie-segmentation")), lowest)
 
     def process(self, sample: Sample) -> Sample:
-        frames = [_image(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, self.reads[0])]
+        frames = [from_jpeg(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, self.reads[0])]
         entities = sample.meta["extract_entities"]["entities"]
         sought = [i for i, entity in enumerate(entities) if entity["kind"] != "background"]
         results = [_nothing() for _ in entities]
@@ -136,7 +137,7 @@ class SegmentEntities(Stage):
         record |= {"mask_score": _rounded(mask_score), "area": _rounded(mask.mean())}
         if fault := self._fault(mask, mask_score, sighting.box):
             return mask, record | {"box": [round(float(v), 1) for v in sighting.box], "reason": fault}
-        return mask, record | {"box": _bounds(mask), "mask": _rle(mask)}
+        return mask, record | {"box": _bounds(mask), "mask": to_rle(mask)}
 
     def _fault(self, mask: np.ndarray, mask_score: float, box: Box) -> str | None:
         """Why a mask is no reference, or None."""
@@ -180,12 +181,6 @@ def _reason(result: dict[str, Any]) -> str | None:
     return max(faults, key=lambda miss: miss["score"])["reason"] if faults else "not_localised"
 
 
-def _image(jpeg: bytes) -> np.ndarray:
-    import cv2
-
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-
 def _bounds(mask: np.ndarray) -> list[int]:
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1]
@@ -200,13 +195,6 @@ def _cutout(frame: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> bytes:
     bgra = np.dstack([frame[..., ::-1], alpha])[y0:y1, x0:x1]
     exact = [cv2.IMWRITE_WEBP_LOSSLESS_MODE, cv2.IMWRITE_WEBP_LOSSLESS_PRESERVE_COLOR]
     return cv2.imencode(".webp", np.ascontiguousarray(bgra), exact)[1].tobytes()
-
-
-def _rle(mask: np.ndarray) -> dict[str, Any]:
-    from pycocotools import mask as coco
-
-    rle = coco.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
 def _rounded(value: float | None) -> float | None:
