@@ -13,6 +13,7 @@ import pickle
 import socket
 import uuid
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ class Worker:
     last: bool
 
     def __post_init__(self) -> None:
+        self.stage = copy(self.stage)  # the recipe's own stays free of weights, and so fit to travel
         self.stage.load()
 
     def run(self, unit: int, samples: list[Sample]) -> list[Sample]:
@@ -132,9 +134,18 @@ def run_local(recipe: Recipe, job: Job, todo: list[int], report: Report, step: C
 
 def run_ray(recipe: Recipe, job: Job, todo: list[int], report: Report, *, address: str | None, bars: bool) -> None:
     """The stages as actor pools of a Ray Dataset, on the cluster at `address` or on one started for this run."""
+    from ray.exceptions import RayError
+
     with _cluster(recipe, address) as pools:
-        for row in _dataset(recipe, job, todo, pools, bars).iter_rows():
-            report({k: v for k, v in row.items() if k != "unit"})
+        try:
+            for row in _dataset(recipe, job, todo, pools, bars).iter_rows():
+                report({k: v for k, v in row.items() if k != "unit"})
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, (StageBug, OSError)):
+                raise cause from None
+            lines = str(cause or error).strip().splitlines()
+            raise EngineError(f"a worker could not go on: {lines[-1] if lines else type(error).__name__}") from error
 
 
 def _dataset(recipe: Recipe, job: Job, todo: list[int], pools: list[Pool], bars: bool) -> Any:

@@ -32,6 +32,12 @@ class Obey(Stage):
     reads: ClassVar = ("mp4",)
     writes: ClassVar = ()
 
+    broken: bool = False
+
+    def load(self) -> None:
+        if self.broken:
+            raise RuntimeError("no weights here")
+
     def process(self, sample: Sample) -> Sample:
         word, _, argument = sample.caption.partition(" ")
         sample.meta["obey"] = {"order": word}
@@ -170,6 +176,11 @@ def test_a_bug_in_a_stage_stops_the_run(job, cluster):
         run_local(recipe(), job("keep", "bug"))
     with pytest.raises(StageBug, match="undeclared"):
         run_ray(recipe(), job("keep", "bug", out="ray", local=False), cluster.address)
+
+
+def test_a_stage_that_cannot_load_stops_the_run_with_its_reason(job, cluster):
+    with pytest.raises(EngineError, match="no weights here"):
+        run_ray(recipe(broken=True), job("keep", local=False), cluster.address)
 
 
 def test_a_shard_with_a_hole_in_it_is_not_published(job):

@@ -21,9 +21,9 @@ LAYERS = [
     {"clip", "inputs", "recipe"},
     {"stages"},
     {"cut"},
-    {"encode", "stage"},
+    {"encode", "picture", "stage"},
     {"video", "sample", "store"},
-    {"members", "models", "picture", "sources"},
+    {"members", "models", "sources"},
 ]
 """Imports run downwards, or sideways within a layer."""
 
