@@ -21,8 +21,8 @@ LAYERS = [
     {"clip", "inputs", "recipe"},
     {"stages"},
     {"cut"},
-    {"encode", "picture", "stage"},
-    {"video", "sample", "store"},
+    {"encode", "stage"},
+    {"picture", "video", "sample", "store"},
     {"members", "models", "sources"},
 ]
 """Imports run downwards, or sideways within a layer."""
