@@ -6,6 +6,7 @@ OUTPUT ?= runs/$(basename $(notdir $(patsubst %/,%,$(INPUT))))
 RECIPE ?= auto
 ARGS   ?=
 BIN    := .venv/bin
+PAPER  := .venv-paper/bin
 
 .PHONY: curate test test-slow check fmt schemas clean
 
@@ -25,9 +26,17 @@ curate: .venv/.base
 	@$(BIN)/curation run "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
 	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT)"
 
-test: .venv/.dev
+.venv-paper/.paper: pyproject.toml requirements/paper-constraints.txt
+	@echo "== setting up .venv-paper, for the tests of the papers' models (some minutes and 7 GB the first time)"
+	@test -x $(PAPER)/python || $(PYTHON) -m venv .venv-paper
+	@$(PAPER)/pip install -qq --disable-pip-version-check -e '.[dev,paper]' -c requirements/paper-constraints.txt
+	@touch $@
+
+test: .venv/.dev .venv-paper/.paper
 	@echo "== the fast tests (make test-slow: the others)"
 	@$(BIN)/python -m pytest
+	@echo "== the papers' models, with tiny checkpoints"
+	@$(PAPER)/python -m pytest -m paper
 
 test-slow: .venv/.dev
 	@echo "== the slow tests"
@@ -49,5 +58,5 @@ schemas: .venv/.base
 	@$(BIN)/python -m curation.schemas schemas
 
 clean:
-	@echo "== removing .venv, caches and runs/sample (fetched models stay in ~/.cache/curation)"
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info runs/sample
+	@echo "== removing .venv, .venv-paper, caches and runs/sample (fetched models stay in ~/.cache/curation)"
+	@rm -rf .venv .venv-paper .mypy_cache .ruff_cache .pytest_cache *.egg-info runs/sample

@@ -59,7 +59,7 @@ class Face(Model):
     box: Box
     score: Unit
     landmarks: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
-    """x, y of the eyes, the nose and the corners of the mouth, in pixels of the frame."""
+    """x, y of the eyes, the nose and the corners of the mouth, in pixels of the frame; empty when the detector gives none."""
     member: str
     """Suffix of the crop's member, `face.E.F.jpg`."""
 

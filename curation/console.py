@@ -114,7 +114,7 @@ def models_table() -> None:
         table.add_column(column, overflow="fold")
     for name in store.names():
         entry = store.entry(name)
-        size = sum(file.size for file in entry.files) / 1e6
+        size = sum(file.size or 0 for file in entry.pinned) / 1e6
         here = "yes" if store.is_present(name) else "no"
         table.add_row(name, here, f"{size:.1f}", entry.licence, entry.source, entry.description)
     wide().print(table)

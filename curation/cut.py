@@ -16,7 +16,9 @@ class Boundaries(Protocol):
 
     def push(self, seen: Any, /) -> list[float]: ...
 
-    def finish(self) -> list[float]: ...
+    def finish(self) -> list[float]:
+        """No frame follows: the scores known by now. What is owed even then comes out of later calls."""
+        ...
 
 
 class NoBoundaries:
@@ -142,6 +144,8 @@ class Cutter:
         self.shots: list[Shot] = []
         self.frames = 0
         """Frames taken."""
+        self.whole = False
+        """Whether `shots` is complete."""
         self.max_score = 0.0
         self._boundaries, self._threshold = boundaries, threshold
         self._limits, self._encoder = limits, encoder
@@ -158,8 +162,13 @@ class Cutter:
         self._decide(self._boundaries.push(seen))
 
     def finish(self) -> None:
-        """The clip has ended: `shots` is complete."""
+        """The clip has ended: `shots` is complete if the detector owes no score; else to be called again when it knows more."""
+        if self.whole:
+            return
         self._decide(self._boundaries.finish())
+        if self._undecided:
+            return
+        self.whole = True
         if len(self.shots) == 1 and self._pass_uncut and not self.dropped_frames:
             self.shots[0].drop()
         if self.shots:
@@ -219,12 +228,17 @@ class Clip:
         self.cutter.push(frame, seen)
         self.reached = frame.end
 
-    def close(self, failure: VideoError | None) -> None:
-        """No frame follows, because it is whole or because of `failure`."""
+    @property
+    def settled(self) -> bool:
+        """Whether its shots, or why there are none, are known."""
+        return self.cutter.whole or self.failure is not None
+
+    def close(self, failure: VideoError | None = None) -> None:
+        """No frame follows, because it is whole or because of `failure`. Called again, it takes the scores that came late."""
         if not failure and not self.cutter.frames:
             failure = VideoError("no frame between start and end")
-        self.failure = failure
-        if not failure:
+        self.failure = self.failure or failure
+        if not self.failure:
             self.cutter.finish()
 
 
@@ -232,18 +246,19 @@ def cut_clips(reader: Reader, clips: Iterable[Clip], look: Callable[[Frame], Any
     """Decode a source once and finish all its clips. `look` makes of a frame what the detector wants to see.
 
     Gaps between clips are skipped where that saves decoding. Where the source breaks, clips that are whole by then stay good.
+    Those whose scores come late are not settled yet.
     """
     waiting = deque(sorted(clips, key=lambda clip: clip.starts))
     active: list[Clip] = []
+    late: list[Clip] = []
     broken: VideoError | None = None
     try:
         for frame in reader.frames():
             while waiting and frame.time >= waiting[0].starts:
                 active.append(waiting.popleft())
-            for clip in active:
-                if frame.time >= clip.ends:
-                    clip.close(None)
-            active = [clip for clip in active if frame.time < clip.ends]
+            if over := [clip for clip in active if frame.time >= clip.ends]:
+                late = _unsettled([*late, *over])
+                active = [clip for clip in active if frame.time < clip.ends]
             if active:
                 seen = look(frame)
                 for clip in active:
@@ -258,3 +273,11 @@ def cut_clips(reader: Reader, clips: Iterable[Clip], look: Callable[[Frame], Any
         clip.close(broken if clip.reached < clip.ends else None)
     for clip in waiting:
         clip.close(broken or VideoError("starts beyond the end of the video"))
+
+
+def _unsettled(clips: Iterable[Clip]) -> list[Clip]:
+    """Close clips that have ended; those that wait for scores."""
+    clips = list(clips)
+    for clip in clips:
+        clip.close()
+    return [clip for clip in clips if not clip.settled]

@@ -97,6 +97,10 @@ class Worker:
         self.stage = copy(self.stage)  # the recipe's own stays free of weights, and so fit to travel
         self.stage.load()
 
+    def __del__(self) -> None:
+        """Ray Data drops the worker before it ends its process; without Ray it goes with the run."""
+        self.stage.close()
+
     def run(self, unit: int, samples: list[Sample]) -> list[Sample]:
         """Apply the stage; a sample that has killed a worker twice fails, and where one died all go one by one."""
         with Journal(self.job.out, unit, self.stage.name, self.job.run, any_run=self.job.local) as journal:

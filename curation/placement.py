@@ -33,10 +33,7 @@ def place(stages: Sequence[Stage], cpus: float, gpus: float) -> list[Pool]:
     """
     least = [stage.workers or 1 for stage in stages]
     share = [stage.resources.gpus if stage.gpus is None else stage.gpus for stage in stages]
-    need_gpus = sum(n * g for n, g in zip(least, share, strict=True))
-    if need_gpus > gpus + 1e-9:
-        users = ", ".join(f"{s.name} {n} × {g:g}" for s, n, g in zip(stages, least, share, strict=True) if g)
-        raise PlacementError(f"the recipe needs {need_gpus:g} GPUs ({users}), there are {gpus:g}")
+    _check_gpus(stages, least, share, gpus)
     need_cpus = sum(n * stage.resources.cpus for n, stage in zip(least, stages, strict=True))
     if need_cpus > cpus * CROWD:
         raise PlacementError(f"the recipe's workers ask for {need_cpus:g} CPUs, there are {cpus:g}: lower `workers`")
@@ -46,3 +43,28 @@ def place(stages: Sequence[Stage], cpus: float, gpus: float) -> list[Pool]:
         Pool(n, n if stage.workers or g else n + max(0, spare), round(stage.resources.cpus * squeeze - 5e-5, 4), g)
         for stage, n, g in zip(stages, least, share, strict=True)
     ]
+
+
+def _check_gpus(stages: Sequence[Stage], workers: Sequence[int], share: Sequence[float], gpus: float) -> None:
+    """Raise `PlacementError` when the GPUs are too few, or enough and yet no way to share them: a worker's part is of one GPU."""
+    need = sum(n * g for n, g in zip(workers, share, strict=True))
+    users = ", ".join(f"{s.name} {n} × {g:g}" for s, n, g in zip(stages, workers, share, strict=True) if g)
+    if need > gpus + 1e-9:
+        none = "" if gpus else ": take a recipe for CPUs (embedded), or a machine with a GPU"
+        raise PlacementError(f"the recipe needs {need:g} GPUs ({users}), there are {gpus:g}{none}")
+    for stage, part in zip(stages, share, strict=True):
+        if part < 0 or (part > 1 and part % 1):
+            raise PlacementError(f"{stage.name}: a worker takes a part of one GPU or several whole ones, not gpus: {part:g}")
+    free = [1.0] * int(gpus + 1e-9)
+    for stage, count, part in zip(stages, workers, share, strict=True):
+        for _ in range(count if part else 0):
+            if part > 1:
+                fits = [i for i, left in enumerate(free) if left == 1.0][: int(part)]
+            else:
+                fits = [i for _, i in sorted((left, i) for i, left in enumerate(free) if left >= part - 1e-9)][:1]
+            if len(fits) < max(1, int(part)):
+                left = ", ".join(f"{left:g}" for left in sorted(free, reverse=True))
+                wanted = f"when {stage.name} asks for {part:g}, {left} are left"
+                raise PlacementError(f"the workers' parts do not share {len(free)} GPUs ({users}): {wanted}")
+            for i in fits:
+                free[i] = round(free[i] - min(part, 1.0), 6)

@@ -215,17 +215,23 @@ def _batch(samples: list[Sample]) -> list[Sample]:
 
 
 def _caption_stages(samples: Iterator[Sample], stages: list[Stage], workers: int | None) -> Iterator[Sample]:
-    """The stages over batches, in order, on as many processes as the machine has cores; in this one when there is little."""
+    """The stages over batches, in order, on as many processes as the machine has cores, or as the recipe's `workers`; in this one
+    when there is little. What takes a GPU has a process of its own, so that the GPU is free when the plan is made."""
     if not stages:
         yield from samples
         return
     batches = iter(lambda: list(islice(samples, BATCH)), [])
-    workers = workers or os.cpu_count() or 1
+    on_gpu = any(stage.gpus for stage in stages)
+    workers = min((stage.workers for stage in stages if stage.workers), default=workers or (1 if on_gpu else os.cpu_count()) or 1)
     first = list(islice(batches, 2))
-    if len(first) < 2 or workers == 1:
+    if (len(first) < 2 or workers == 1) and not on_gpu:
         _start(stages)
-        for batch in (*first, *batches):
-            yield from _batch(batch)
+        try:
+            for batch in (*first, *batches):
+                yield from _batch(batch)
+        finally:
+            for stage in stages:
+                stage.close()
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(stages,)) as pool:

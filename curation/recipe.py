@@ -22,6 +22,7 @@ from curation.stage import Stage
 STAGES = {
     "split_shots": "curation.stages.split_shots:SplitShots",
     "sample_frames": "curation.stages.sample_frames:SampleFrames",
+    "score_quality": "curation.stages.score_quality:ScoreQuality",
     "extract_entities": "curation.stages.extract_entities:ExtractEntities",
     "segment_entities": "curation.stages.segment_entities:SegmentEntities",
     "crop_faces": "curation.stages.crop_faces:CropFaces",

@@ -51,7 +51,7 @@ def _local(source: str, member: str, scratch: Path) -> Path:
     """The archive or file on this machine that holds `member`; an archive fetched for the file before is used again."""
     scheme, _, where = source.partition(":")
     if scheme == "hf":
-        return _hub(where, member)
+        return _hub(where, member, scratch)
     if scheme == "file":
         local = Path(where).expanduser()
         return local / member if local.is_dir() else local
@@ -95,17 +95,48 @@ def _reason(stderr: str) -> str:
     return (errors or lines[-1:] or [""])[0][:300]
 
 
-def _hub(where: str, member: str) -> Path:
-    """A file of a hub repository at a pinned commit: `owner/name@revision`."""
+def _hub(where: str, member: str, scratch: Path) -> Path:
+    """A file of a hub repository at a pinned commit, `owner/name@revision`: from the hub's cache, else fetched into `scratch`."""
+    repository, revision = _pinned(where)
+    with _hub_errors():
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        cached = try_to_load_from_cache(repository, member, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        return Path(hf_hub_download(repository, member, revision=revision, local_dir=scratch))
+
+
+def hub_says(source: str, member: str) -> tuple[str, int]:
+    """What the hub says that a file of `hf:owner/name@revision` is: its sha256, or its git blob id if it is small; and its bytes.
+
+    Raises `Unavailable`.
+    """
+    repository, revision = _pinned(source.removeprefix("hf:"))
+    with _hub_errors():
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        found = get_hf_file_metadata(hf_hub_url(repository, member, revision=revision))
+    if found.size is None or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", found.etag or ""):
+        raise Unavailable(f"the hub names no hash of {member} (etag {found.etag!r}, {found.size} bytes)")
+    return str(found.etag), found.size
+
+
+def _pinned(where: str) -> tuple[str, str]:
     repository, _, revision = where.partition("@")
     if not revision:
         raise Unavailable("a hub source pins its revision: hf:owner/name@revision")
+    return repository, revision
+
+
+@contextmanager
+def _hub_errors() -> Iterator[None]:
+    """Whatever the hub's client raises, as `Unavailable`; its HTTPError is the base of the HTTP library's, whichever that is."""
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub import errors
     except ImportError as error:
         raise Unavailable("huggingface_hub is not installed (pip install huggingface_hub)") from error
     try:
-        return Path(hf_hub_download(repository, member, revision=revision))
-    except (OSError, ValueError, HfHubHTTPError) as error:
+        yield
+    except (OSError, ValueError, errors.HTTPError) as error:
         raise Unavailable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error

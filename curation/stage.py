@@ -65,6 +65,9 @@ class Stage:
     def load(self) -> None:
         """Once per worker, before the first sample: heavy imports and weights."""
 
+    def close(self) -> None:
+        """When a worker ends, loaded or not: let go of what would outlive it (an engine's memory, its processes)."""
+
     def process(self, sample: Sample) -> Sample | list[Sample]:
         """Work on one sample; several out when it divides. Raise `Reject` to drop it."""
         raise NotImplementedError(f"{type(self).__name__} has neither process nor process_batch")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -14,9 +18,12 @@ from typing import IO, Any
 import yaml
 from filelock import FileLock
 
-from curation.sources import Unavailable, opened
+from curation.sources import Unavailable, hub_says, opened
 
 STAMP = ".verified"
+PINS = ".pins.json"
+"""What the hub said, at the first fetch, of the files for which the table has no hash."""
+CHUNK = 1 << 22
 
 Progress = Callable[[str], None]
 
@@ -27,11 +34,15 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """One file of an entry: `member` is its path inside the source (unused when the source is the file itself)."""
+    """One file of an entry: `member` is its path inside the source (unused when the source is the file itself).
+
+    `sha256` has 64 hexadecimal digits; or 40, a git blob id, which is what the hub has of small files; or it is null, and `size`
+    too: the commit decides what the file is, and the hub's own word is taken for its hash at the first fetch.
+    """
 
     name: str
-    sha256: str
-    size: int
+    sha256: str | None
+    size: int | None
     member: str
 
 
@@ -57,10 +68,21 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        """The file's sha256; for several files the sha256 of their sorted names and hashes."""
-        if len(self.files) == 1:
-            return self.files[0].sha256
-        return hashlib.sha256("".join(sorted(f"{f.name} {f.sha256}\n" for f in self.files)).encode()).hexdigest()
+        """The file's hash; for several files the sha256 of their sorted names and hashes. The source stands for one without."""
+        pins = {file.name: file.sha256 or self.source for file in self.files}
+        if len(pins) == 1:
+            return next(iter(pins.values()))
+        return hashlib.sha256("".join(sorted(f"{name} {pin}\n" for name, pin in pins.items())).encode()).hexdigest()
+
+    @property
+    def pinned(self) -> tuple[File, ...]:
+        """The files; those without a hash in the table with what the hub said of them, once they were fetched."""
+        try:
+            pins = json.loads((self.folder / PINS).read_text())
+        except (OSError, ValueError):
+            return self.files
+        found = pins["files"] if pins.get("source") == self.source else {}
+        return tuple(replace(f, **found[f.name]) if not f.sha256 and f.name in found else f for f in self.files)
 
 
 def home() -> Path:
@@ -93,13 +115,13 @@ def path(name: str) -> Path:
 def is_present(name: str) -> bool:
     """Whether `path` needs no network: every file is there and was verified, now or before."""
     found = entry(name)
-    return _stamped(found) or not any(_fault(found, file) for file in found.files)
+    return _stamped(found) or not any(_fault(found, file) for file in found.pinned)
 
 
 def verify(name: str) -> list[str]:
     """Hash every file again; one line per file that is missing or not what the table says."""
     found = entry(name)
-    return [f"{found.folder / file.name}: {fault}" for file in found.files if (fault := _fault(found, file))]
+    return [f"{found.folder / file.name}: {fault}" for file in found.pinned if (fault := _fault(found, file))]
 
 
 def hashes(wanted: Iterable[str]) -> dict[str, str]:
@@ -142,6 +164,8 @@ def _entry(name: str, fields: dict[str, Any]) -> Entry:
     for part in (name, *(file.name for file in files)):
         if PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts:
             raise KeyError(f"{part!r} points outside the store")
+    if not all(file.sha256 and file.size for file in files) and not re.fullmatch(r"hf:[^@]+@[0-9a-f]{40}", fields["source"]):
+        raise KeyError(f"{name!r} has files without sha256 or size: only a hub repository at a full commit may")
     rest = {key: value for key, value in fields.items() if key not in ("root", "files")}
     return Entry(name=name, files=files, **rest)
 
@@ -150,7 +174,7 @@ def _stamped(found: Entry) -> bool:
     """Verified before and not changed in size since. The stamp holds the digest, so that a changed table verifies anew."""
     try:
         return (found.folder / STAMP).read_text() == found.digest and all(
-            (found.folder / file.name).stat().st_size == file.size for file in found.files
+            (found.folder / file.name).stat().st_size == file.size for file in found.pinned
         )
     except OSError:
         return False
@@ -161,11 +185,32 @@ def _fault(found: Entry, file: File) -> str:
     target = found.folder / file.name
     if not target.is_file():
         return "missing"
+    if not file.sha256:
+        return "not been compared with the hub's"
     if (size := target.stat().st_size) != file.size:
         return f"{size} bytes instead of {file.size}"
     with target.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return "" if sha256 == file.sha256 else f"sha256 {sha256} instead of {file.sha256}"
+        return _difference(file, _hashed(stream, file))
+
+
+def _hashed(stream: IO[bytes], file: File, copy: IO[bytes] | None = None) -> str:
+    """The hash of a stream, of the kind that the file's own is; at most its size and a byte is read, and written to `copy`."""
+    size = file.size or 0
+    digest = hashlib.sha256() if len(file.sha256 or "") == 64 else hashlib.sha1(f"blob {size}\0".encode())
+    left = size + 1
+    while left and (chunk := stream.read(min(left, CHUNK))):
+        left -= len(chunk)
+        digest.update(chunk)
+        if copy:
+            copy.write(chunk)
+    if left != 1:
+        raise Unavailable(f"got {size + 1 - left if left else 'more'} bytes instead of {size}")
+    return digest.hexdigest()
+
+
+def _difference(file: File, found: str) -> str:
+    kind = "sha256" if len(found) == 64 else "git blob"
+    return "" if found == file.sha256 else f"{kind} {found} instead of {file.sha256}"
 
 
 def _obtain(found: Entry, progress: Progress | None = None) -> None:
@@ -175,48 +220,81 @@ def _obtain(found: Entry, progress: Progress | None = None) -> None:
         with FileLock(found.folder.with_name(f".{found.name}.lock")):
             if _stamped(found):
                 return
-            if missing := [file for file in found.files if _fault(found, file)]:
+            if missing := [file for file in found.pinned if _fault(found, file)]:
                 if progress:
                     size = f" ({found.download / 1e6:.0f} MB)" if found.download else ""
                     progress(f"fetching {found.name} from {found.source}{size}")
                 _fetch(found, missing)
-            _write(found.folder / STAMP, found.digest.encode())
+            _put(found.folder / STAMP, found.digest.encode())
     except OSError as error:
         raise StoreError(f"{found.name}: cannot write to {found.folder}: {error.strerror or error}") from error
 
 
 def _fetch(found: Entry, files: list[File]) -> None:
-    with tempfile.TemporaryDirectory(prefix="curation-") as scratch:
+    with _scratch(found) as scratch:
         for file in files:
+            target = found.folder / file.name
             try:
-                with opened(found.source, file.member, Path(scratch)) as stream:
-                    content = _checked(stream, file)
+                if not file.sha256:
+                    file = _pin(found, file)
+                if _fault(found, file):
+                    with opened(found.source, file.member, scratch) as stream:
+                        _write(target, stream, file)
             except Unavailable as error:
-                target = found.folder / file.name
                 there = f"; the file there has {_fault(found, file)}" if target.is_file() else ""
+                by_hand = f"to provide it by hand, put it at {target} (sha256 {file.sha256})"
+                unknown = "no hash of it is known here: the hub must be in reach once, or a stage's `weights` name a copy"
                 raise StoreError(
                     f"cannot get {file.member or file.name} of {found.name} from {found.source}: {error}{there}; "
-                    f"to provide it by hand, put it at {target} (sha256 {file.sha256})"
+                    f"{by_hand if file.sha256 else unknown}"
                 ) from error
-            _write(found.folder / file.name, content)
 
 
-def _checked(stream: IO[bytes], file: File) -> bytes:
-    """The file's bytes; never more than its size is read."""
-    content = stream.read(file.size + 1)
-    if len(content) != file.size:
-        raise Unavailable(f"got {'more' if len(content) > file.size else len(content)} bytes instead of {file.size}")
-    if (sha256 := hashlib.sha256(content).hexdigest()) != file.sha256:
-        raise Unavailable(f"it has sha256 {sha256} instead of {file.sha256}")
-    return content
+def _pin(found: Entry, file: File) -> File:
+    """Ask the hub for the hash and the size of a file at the pinned commit, and write them down."""
+    sha256, size = hub_says(found.source, file.member)
+    pinned = {f.name: {"sha256": f.sha256, "size": f.size} for f in found.pinned if f.sha256}
+    pinned[file.name] = {"sha256": sha256, "size": size}
+    unknown = {f.name for f in found.files if not f.sha256}
+    pins = {"source": found.source, "files": {name: pin for name, pin in pinned.items() if name in unknown}}
+    _put(found.folder / PINS, json.dumps(pins, indent=1).encode())
+    return replace(file, sha256=sha256, size=size)
 
 
-def _write(target: Path, content: bytes) -> None:
-    """Whole or not at all: written beside the target, then renamed."""
+@contextmanager
+def _scratch(found: Entry) -> Iterator[Path]:
+    """Where a source may put what it fetches: on the store's own disk, and kept after a failure where a transfer can go on."""
+    if not found.source.startswith("hf:"):
+        with tempfile.TemporaryDirectory(prefix="curation-") as folder:
+            yield Path(folder)
+        return
+    scratch = found.folder.with_name(f".{found.name}.part")
+    scratch.mkdir(exist_ok=True)
+    yield scratch
+    shutil.rmtree(scratch)
+
+
+def _write(target: Path, stream: IO[bytes], file: File) -> None:
+    """A stream that is what the file should be; else `Unavailable`, and no trace of it."""
+    with _replacing(target) as temporary:
+        with temporary.open("wb") as copy:
+            found = _hashed(stream, file, copy)
+        if difference := _difference(file, found):
+            raise Unavailable(f"it has {difference}")
+
+
+def _put(target: Path, content: bytes) -> None:
+    with _replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Whole or not at all: a name beside the target to write to, then renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

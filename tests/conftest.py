@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Server
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,6 +37,19 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample") / "run"
     assert run.run("embedded", "sample", out, local=True) == 0
     return out
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """For endpoints of language models: says what the test tells it to."""
+    from curation.models import endpoint
+
+    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
+    monkeypatch.delenv("CURATION_API_KEY", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()
 
 
 class Cluster:

@@ -33,10 +33,15 @@ class Obey(Stage):
     writes: ClassVar = ()
 
     broken: bool = False
+    farewell: str | None = None
 
     def load(self) -> None:
         if self.broken:
             raise RuntimeError("no weights here")
+
+    def close(self) -> None:
+        if self.farewell:
+            Path(self.farewell, str(os.getpid())).touch()
 
     def process(self, sample: Sample) -> Sample:
         word, _, argument = sample.caption.partition(" ")
@@ -133,6 +138,17 @@ def test_ray_gives_the_bytes_of_a_local_run(job, cluster):
     run_ray(recipe(workers=2), there, cluster.address)
     assert tars(here) == tars(there) and len(tars(here)) == 3
     assert verdicts(here) == verdicts(there)
+
+
+def test_every_worker_is_closed(job, cluster, tmp_path):
+    (tmp_path / "closed").mkdir()
+    run_local(recipe(farewell=str(tmp_path / "closed")), job("keep"))
+    assert [p.name for p in (tmp_path / "closed").iterdir()] == [str(os.getpid())]
+    run_ray(recipe(farewell=str(tmp_path / "closed"), workers=2), job("keep", out="ray", local=False), cluster.address)
+    deadline = time.monotonic() + 20
+    while len(found := list((tmp_path / "closed").iterdir())) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(found) == 3
 
 
 def test_what_is_done_is_not_done_again(job):

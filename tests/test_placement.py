@@ -42,3 +42,35 @@ def test_what_does_not_fit_is_refused_with_the_numbers():
         place([OnCpu(), OnGpu(workers=2)], cpus=16, gpus=0)
     with pytest.raises(PlacementError, match="lower `workers`"):
         place([OnCpu(workers=100)], cpus=2, gpus=0)
+
+
+@dataclass(kw_only=True)
+class AlsoOnGpu(Stage):
+    """Another GPU stage."""
+
+
+@pytest.mark.parametrize("parts", [[0.6, 0.4], [0.35, 0.05, 0.3, 0.3], [0.5] * 2, [0.1] * 10])
+def test_parts_that_add_up_to_one_share_a_gpu(parts):
+    assert [p.gpus for p in place([OnGpu(gpus=part) for part in parts], cpus=16, gpus=1)] == parts
+
+
+@pytest.mark.parametrize(
+    "parts, gpus, complaint",
+    [
+        ([0.6, 0.6], 1, r"needs 1.2 GPUs \(on_gpu 1 × 0.6, also_on_gpu 1 × 0.6\), there are 1$"),
+        ([0.6, 0.6], 0, r"there are 0: take a recipe for CPUs \(embedded\), or a machine with a GPU"),
+        ([(2, 0.6), 0.6], 2, r"do not share 2 GPUs .*: when also_on_gpu asks for 0.6, 0.4, 0.4 are left"),
+        ([0.5, 2], 3, None),
+        ([0.5, 2], 2.5, r"do not share 2 GPUs .*: when also_on_gpu asks for 2, 1, 0.5 are left"),
+        ([0.5, 1.5], 4, "a part of one GPU or several whole ones, not gpus: 1.5"),
+        ([-0.5, 0.5], 4, "not gpus: -0.5"),
+    ],
+)
+def test_parts_that_no_gpu_can_hold_are_refused(parts, gpus, complaint):
+    (workers, first), second = parts[0] if isinstance(parts[0], tuple) else (1, parts[0]), parts[1]
+    stages = [OnGpu(workers=workers, gpus=first), AlsoOnGpu(gpus=second)]
+    if complaint is None:
+        assert place(stages, cpus=16, gpus=gpus)
+    else:
+        with pytest.raises(PlacementError, match=complaint):
+            place(stages, cpus=16, gpus=gpus)

@@ -1,10 +1,30 @@
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
 from curation.inputs.rows import planned
 from curation.plan import PlanError, check, cut_units, make_plan, open_plan
 from curation.recipe import Recipe, Shards
+from curation.sample import Sample
+from curation.stage import Stage
+
+
+@dataclass(kw_only=True)
+class WhoIsIt(Stage):
+    """Notes the process it runs in."""
+
+    log: str = ""
+
+    def process(self, sample: Sample) -> Sample:
+        sample.meta[self.name] = {"process": os.getpid()}
+        return sample
+
+    def close(self) -> None:
+        Path(self.log).touch()
 
 
 def clips(count, per_video=1, **extra):
@@ -82,3 +102,16 @@ def test_an_unfinished_plan_is_no_plan(tmp_path):
 
 def test_the_limit_is_planned(tmp_path):
     assert make_plan(Recipe(), iter(clips(10)), tmp_path, {}, limit=4).clips == 4
+
+
+@pytest.mark.parametrize("gpus", [None, 0.5])
+def test_a_caption_stage_on_a_gpu_has_a_process_of_its_own(tmp_path, gpus):
+    """Its memory is free when the plan is made: the process has ended."""
+    plan = make_plan(Recipe(plan=[WhoIsIt(gpus=gpus, log=str(tmp_path / "closed"))]), clips(3), tmp_path / "out", {})
+    processes = {s.meta["who_is_it"]["process"] for s in plan.unit(0)}
+    if gpus is None:
+        assert processes == {os.getpid()} and (tmp_path / "closed").exists()
+    else:
+        assert len(processes) == 1 and os.getpid() not in processes
+        with pytest.raises(ProcessLookupError):
+            os.kill(processes.pop(), 0)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
-from curation import recipe
+from curation import recipe, store
+from curation.placement import PlacementError, place
 from curation.recipe import RecipeError, load
 
 GOOD = """
@@ -89,3 +92,36 @@ def test_the_recipes_we_ship_load(path):
 def test_recipes_are_found_by_name():
     assert recipe.find("embedded").path == recipe.WORKFLOWS / "embedded.yaml"
     assert recipe.find("auto").path.parent == recipe.WORKFLOWS
+
+
+PAPER = {
+    "mistral-7b-instruct",
+    *("groundingdino-swint", "bert-base-uncased", "sam-vit-b"),
+    *("yolo-face", "stable-diffusion-2-inpainting", "transnetv2"),
+}
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-24gb"])
+def test_the_papers_recipes_fill_one_gpu_and_name_their_models(name):
+    made = recipe.find(name)
+    pools = place(made.clips, cpus=16, gpus=1)
+    assert sum(pool.least * pool.gpus for pool in pools) == pytest.approx(0.9)  # 0.1 is kept for the user's own quality filter
+    assert set(made.models()) >= PAPER
+    assert set(store.hashes(made.models())) == set(made.models())
+    with pytest.raises(PlacementError, match="there are 0: take a recipe for CPUs"):
+        place(made.clips, cpus=16, gpus=0)
+
+
+def test_loading_the_papers_recipes_imports_none_of_their_packages():
+    heavy = "{'torch', 'transformers', 'diffusers', 'vllm', 'groundingdino', 'segment_anything', 'ultralytics'}"
+    code = "from curation import recipe; [recipe.find(n).fingerprint() for n in ('paper', 'paper-24gb')]"
+    done = [sys.executable, "-c", f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"]
+    assert subprocess.run(done, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.paper
+def test_auto_is_the_papers_recipe_where_there_is_a_gpu(monkeypatch):
+    pytest.importorskip("groundingdino", reason="the paper extra is not installed")
+    assert recipe.find("auto").path.stem == ("paper" if recipe._has_gpu() else "embedded")
+    monkeypatch.setattr(recipe, "_has_gpu", lambda: True)
+    assert recipe.find("auto").path.stem == "paper"

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -70,7 +71,11 @@ def test_the_table_is_complete() -> None:
     for name in store.names():
         entry = store.entry(name)
         assert entry.description and entry.licence and entry.source.partition(":")[0] in ("pypi", "npm", "hf", "file")
-        assert all(len(file.sha256) == 64 and file.size > 0 for file in entry.files)
+        for file in entry.files:
+            if file.sha256:
+                assert len(file.sha256) in (40, 64) and int(file.sha256, 16) and file.size > 0
+            else:
+                assert entry.source.startswith("hf:") and file.size is None
 
 
 @pytest.mark.parametrize("make", [wheel, tarball])
@@ -223,41 +228,111 @@ def test_the_hub_s_client_is_optional(home: Path, monkeypatch: pytest.MonkeyPatc
     assert "pip install huggingface_hub" in failure()
 
 
+def git_blob(data: bytes) -> str:
+    return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
+
+
 class Hub(BaseHTTPRequestHandler):
     """The part of the hub's protocol that one file takes: a commit, a length and an etag, then the bytes."""
 
-    def do_HEAD(self) -> None:
-        found = self.path == f"/owner/name/resolve/{'a' * 40}/pkg/a.txt"
-        self.send_response(200 if found else 404)
-        headers = (
-            {"X-Repo-Commit": "a" * 40, "ETag": '"e"', "Content-Length": "5"} if found else {"X-Error-Code": "EntryNotFound"}
-        )
-        for name, value in headers.items():
+    files = {
+        "a.txt": (git_blob(b"first"), b"first"),
+        "large.bin": (hashlib.sha256(b"large").hexdigest(), b"large"),
+        "liar.txt": (git_blob(b"first"), b"FIRST"),
+        "nameless.txt": ("e", b"first"),
+    }
+
+    def do_HEAD(self) -> bytes:
+        etag, content = self.files.get(self.path.removeprefix(f"/owner/name/resolve/{'a' * 40}/pkg/"), ("", b""))
+        self.send_response(200 if etag else 404)
+        headers = {"X-Repo-Commit": "a" * 40, "ETag": f'"{etag}"', "Content-Length": str(len(content))}
+        for name, value in (headers if etag else {"X-Error-Code": "EntryNotFound"}).items():
             self.send_header(name, value)
         self.end_headers()
+        return content
 
     def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(b"first")
+        self.wfile.write(self.do_HEAD())
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_a_file_of_the_hub(home: Path, tmp_path: Path) -> None:
-    """In a process of its own: the client reads where the hub is when it is imported."""
+@pytest.fixture(scope="module")
+def hub() -> Iterator[str]:
     pytest.importorskip("huggingface_hub")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
-        where = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        command = [sys.executable, "-c", "from curation import store; print(store.path('thing').read_text())"]
-        declare(home, f"hf:owner/name@{'a' * 40}", {"a.txt": b"first"}, root="pkg")
-        done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=60)
-        assert done.stdout == "first\n", done.stderr
-        declare(home, f"hf:owner/name@{'b' * 40}", {"b.txt": b"first"}, root="pkg")
-        done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=60)
-        assert "StoreError: cannot get pkg/b.txt of thing" in done.stderr.splitlines()[-1]
-        hub.shutdown()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def with_hub(hub: str, tmp_path: Path, code: str = "print(store.path('thing').read_text())") -> tuple[str, str]:
+    """What `code` prints, and the last line on standard error. In a process of its own: the client reads where the hub is when it
+    is imported."""
+    where = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", f"from curation import store; {code}"]
+    done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=60)
+    return done.stdout, (done.stderr.splitlines() or [""])[-1]
+
+
+def unhashed(home: Path, name: str, source: str = f"hf:owner/name@{'a' * 40}", **pins: object) -> None:
+    files = {name: {"sha256": None, "size": None, **pins}}
+    entry = {"description": "a thing", "licence": "MIT", "source": source, "root": "pkg", "files": files}
+    (home / "store.yaml").write_text(yaml.safe_dump({"thing": entry}))
+
+
+def test_a_file_of_the_hub(home: Path, tmp_path: Path, hub: str) -> None:
+    declare(home, f"hf:owner/name@{'a' * 40}", {"a.txt": b"first"}, root="pkg")
+    assert with_hub(hub, tmp_path)[0] == "first\n"
+    assert not list((home / "models").glob(".*.part"))
+    declare(home, f"hf:owner/name@{'b' * 40}", {"b.txt": b"first"}, root="pkg")
+    assert "StoreError: cannot get pkg/b.txt of thing" in with_hub(hub, tmp_path)[1]
+
+
+def test_a_file_of_the_hub_by_its_git_blob(home: Path, tmp_path: Path, hub: str) -> None:
+    unhashed(home, "a.txt", sha256=git_blob(b"first"), size=5)
+    assert with_hub(hub, tmp_path)[0] == "first\n" and store.verify("thing") == []
+    unhashed(home, "a.txt", sha256=git_blob(b"FIRST"), size=5)
+    assert f"it has git blob {git_blob(b'first')} instead of {git_blob(b'FIRST')}" in with_hub(hub, tmp_path)[1]
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", b"first"), ("large.bin", b"large")])
+def test_a_file_without_a_hash_is_held_to_the_hub_s(home: Path, tmp_path: Path, hub: str, name: str, content: bytes) -> None:
+    unhashed(home, name)
+    before = store.hashes(["thing"])
+    assert not store.is_present("thing") and with_hub(hub, tmp_path)[0] == content.decode() + "\n"
+    assert store.is_present("thing") and store.verify("thing") == [] and store.hashes(["thing"]) == before
+    assert with_hub("http://127.0.0.1:9", tmp_path)[0] == content.decode() + "\n"
+    store.path("thing").write_bytes(content.upper())
+    assert len(store.verify("thing")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("liar.txt", f"it has git blob {git_blob(b'FIRST')}"), ("nameless.txt", "names no hash"), ("none.txt", "EntryNotFound")],
+)
+def test_a_file_without_a_hash_that_the_hub_cannot_vouch_for(home: Path, tmp_path: Path, hub: str, name: str, words: str) -> None:
+    unhashed(home, name)
+    assert words in with_hub(hub, tmp_path)[1]
+    assert tree(home / "models/thing") == {} and not store.is_present("thing")
+
+
+def test_no_file_is_taken_on_faith(home: Path, tmp_path: Path, hub: str) -> None:
+    """One put by hand is as good as its hash: without any, the hub is asked."""
+    unhashed(home, "a.txt")
+    target = home / "models/thing/a.txt"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"first")
+    assert not store.is_present("thing")
+    assert "the hub must be in reach once" in with_hub("http://127.0.0.1:9", tmp_path)[1]
+    assert with_hub(hub, tmp_path)[0] == "first\n"
+
+
+@pytest.mark.parametrize("source", ["pypi:thing==1.0", "hf:owner/name@main", "file:/nowhere"])
+def test_only_a_full_commit_of_the_hub_may_lack_a_hash(home: Path, source: str) -> None:
+    unhashed(home, "a.txt", source)
+    assert "'thing' has files without sha256 or size: only a hub repository at a full commit may" in failure()
 
 
 def test_nothing_is_written_outside_the_store(home: Path, tmp_path: Path) -> None:

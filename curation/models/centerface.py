@@ -23,7 +23,7 @@ IOU = 0.3
 
 class Face(NamedTuple):
     """`box` is xyxy pixels of the image given, within it; `score` in [0, 1]; `landmarks` (x, y) of the eyes, the nose and the
-    corners of the mouth, left in the image first; they may lie outside the image."""
+    corners of the mouth, left in the image first; they may lie outside the image. A detector without landmarks gives none."""
 
     box: tuple[float, float, float, float]
     score: float

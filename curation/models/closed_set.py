@@ -9,7 +9,7 @@ import numpy as np
 
 from curation.models.grabcut import SIDE, Box, around, grabcut, iou, tidy
 from curation.models.nanodet import Detection
-from curation.models.tracks import Candidate, same_place
+from curation.models.tracks import ByColour, Candidate, same_place
 
 FAMILIES = (("car", "truck", "bus"),)
 """Classes NanoDet takes for one another (seen on panda70m-mini: jeeps, pickups, vans)."""
@@ -41,7 +41,7 @@ class Mattes(Protocol):
     def in_box(self, image: np.ndarray, box: Box, margin: float = ...) -> np.ndarray: ...
 
 
-class ClosedSet:
+class ClosedSet(ByColour):
     """NanoDet's boxes through WordNet's names; GrabCut's masks, for people and animals with the matte as prior.
 
     `lowest` is the score below which a detection is not even a candidate.

@@ -35,6 +35,8 @@ MIN_MATCHES = 16
 MIN_VIEWS = 2
 TOLERANCE = (10.0, 20.0)
 """Grey levels, bounds of the deviation from the median above which a pixel is not known; between: 2.5 times the ring's."""
+KERNEL = 4
+"""Side of the square by which MP dilates its masks (PAPER.md §1.9)."""
 AGREE = 0.7
 """Share of the frames that must be so close to the median: the rest may show what passes by unnoticed."""
 
@@ -154,6 +156,11 @@ def dilate(mask: Mask, radius: int, down: int = 0) -> Mask:
     if down > 0:
         grown = cv2.dilate(grown, np.ones((down + 1, 1), np.uint8), anchor=(0, down))
     return grown.astype(bool)
+
+
+def dilate_square(mask: Mask, times: int) -> Mask:
+    """Grow a mask `times` times by a square of `KERNEL` pixels, as MP's released code does."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((KERNEL, KERNEL), np.uint8), iterations=times).astype(bool)
 
 
 def fill_holes(mask: Mask) -> Mask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -43,28 +43,57 @@ class Candidate(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """A candidate chosen for an entity; `link` is its mean similarity to the entity's other sightings, None when it has none."""
+    """A candidate chosen for an entity; `link` is its mean similarity to the entity's other sightings, None when it has none.
+
+    A `stranger` is too unlike those to be the same individual; the others' links leave it out.
+    """
 
     box: Box
     label: str
     score: float
     kind: str
     link: float | None
+    stranger: bool = False
+
+
+class Likeness(Protocol):
+    """What tells individuals apart: the looks of boxes by frame, and how like two of different frames are, in [0, 1]."""
+
+    def looks(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> list[list[np.ndarray]]: ...
+
+    def similarity(self, a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float: ...
+
+
+class ByColour:
+    """Likeness by `look` and `similarity` below."""
+
+    def looks(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> list[list[np.ndarray]]:
+        return [[look(frame, box) for box in row] for frame, row in zip(frames, boxes, strict=True)]
+
+    def similarity(self, a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float:
+        return similarity(a, b, look_a, look_b)
 
 
 def follow(
-    frames: Sequence[np.ndarray], words: Sequence[str], found: Sequence[Sequence[Sequence[Candidate]]], threshold: float
+    frames: Sequence[np.ndarray],
+    words: Sequence[str],
+    found: Sequence[Sequence[Sequence[Candidate]]],
+    threshold: float,
+    likeness: Likeness | None = None,
+    min_link: float = 0.0,
 ) -> list[list[Sighting | None]]:
     """Choose for each word, on each frame, the box of its one individual, or None: [word][frame].
 
     `found[frame][word]` are the candidates, `frames` RGB uint8. No place is given to two words of a kind. An individual needs one
     box with a score of at least `threshold`. Of several a word prefers the surer, more prominent one of the colour it names, and
-    one that the other frames show too.
+    one that the other frames show too. `likeness` is `ByColour` unless given; a sighting whose link is below `min_link` is a
+    stranger, the least linked one first.
     """
+    likeness = likeness or ByColour()
     places = [_places(row) for row in found]
-    looks = [[look(frame, box) for box, _ in row] for frame, row in zip(frames, places, strict=True)]
+    looks = likeness.looks(frames, [[box for box, _ in row] for row in places])
     links = {
-        (f, i, g, j): similarity(places[f][i][0], places[g][j][0], looks[f][i], looks[g][j])
+        (f, i, g, j): likeness.similarity(places[f][i][0], places[g][j][0], looks[f][i], looks[g][j])
         for f, g in combinations(range(len(frames)), 2)
         for i in range(len(places[f]))
         for j in range(len(places[g]))
@@ -75,7 +104,7 @@ def follow(
         values = [{i: _value(frame, c, word) for i, c in boxes.items()} for frame, boxes in zip(frames, row, strict=True)]
         options.append([t for t in tracks(values, links) if max(row[f][i].score for f, i in _placed(t)) >= threshold])
     chosen = _in_reading_order(assign(options), mine, options)
-    return [_sightings(track, row, links) for track, row in zip(chosen, mine, strict=True)]
+    return [_sightings(track, row, links, min_link) for track, row in zip(chosen, mine, strict=True)]
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -216,13 +245,25 @@ def _placed(track: Track | None) -> list[tuple[int, int]]:
     return [(f, i) for f, i in enumerate(track.boxes) if i is not None] if track else []
 
 
-def _sightings(track: Track | None, row: Sequence[dict[int, Candidate]], links: Links) -> list[Sighting | None]:
+def _sightings(track: Track | None, row: Sequence[dict[int, Candidate]], links: Links, min_link: float) -> list[Sighting | None]:
     placed = _placed(track)
+    own = list(placed)
+    while len(own) > 1:
+        worst, _, least = min((_link(place, own, links), row[place[0]][place[1]].score, place) for place in own)
+        if worst >= min_link:
+            break
+        own.remove(least)
     sightings: list[Sighting | None] = [None] * len(row)
     for f, i in placed:
-        near = [links[min((f, i), (g, j)) + max((f, i), (g, j))] for g, j in placed if g != f]
-        sightings[f] = Sighting(*row[f][i], sum(near) / len(near) if near else None)
+        link = _link((f, i), own, links) if {*own} - {(f, i)} else None
+        sightings[f] = Sighting(*row[f][i], link, (f, i) not in own)
     return sightings
+
+
+def _link(place: tuple[int, int], own: Sequence[tuple[int, int]], links: Links) -> float:
+    """Mean similarity of a box to the others of an individual."""
+    near = [links[min(place, other) + max(place, other)] for other in own if other != place]
+    return sum(near) / len(near)
 
 
 def _area(box: Box) -> float:

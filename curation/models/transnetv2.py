@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curation.models.device import pick
+
 SIZE = (48, 27)  # width, height of the network's pictures; this and the four below: PAPER.md §3
 WINDOW, STRIDE = 100, 50
 LEAD = (WINDOW - STRIDE) // 2  # frames of context before and after the middle that is kept
 FILTERS = (16, 32, 64)  # of the three stacks; each layer has four times as many channels
 NEIGHBOURS = 101  # frames that a frame is compared with: itself, 50 before and 50 after
+HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+BATCH = 8  # windows at once on a GPU; the 50 frames of each wait decoded, 140 MB for 8 windows of 640×360
 
 
 class TransNetV2(nn.Module):
@@ -132,34 +136,66 @@ def _neighbour_cosines(x: Tensor) -> Tensor:
 class Detector:
     """The network with its weights and the precision it runs in; one per worker."""
 
-    def __init__(self, weights: Path, precision: str = "auto"):
-        """`weights`: the published state_dict. `precision`: "fp32", "bf16" (autocast), or "auto" = bf16 where it is fast."""
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, weights: Path, precision: str = "auto", device: str | None = None):
+        """`weights`: the published state_dict. `precision`: "fp32", "bf16" or "fp16" (autocast), or "auto": what is fast there.
+
+        That is fp16 on a GPU (no activation is above 15, and it is the closer of the two) and bf16 on a CPU that has it.
+        """
+        self.device = torch.device(device or pick())
         self.network = TransNetV2().eval().to(self.device)
         self.network.load_state_dict(torch.load(weights, weights_only=True, map_location=self.device))
-        self.bf16 = precision == "bf16" or (precision == "auto" and self._fast_bf16())
-
-    def _fast_bf16(self) -> bool:
-        if self.device.type == "cuda":
-            return torch.cuda.is_bf16_supported(including_emulation=False)
-        has = torch.cpu.get_capabilities()
-        return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+        self.half = _fast_half(self.device) if precision == "auto" else HALVES[precision]
+        self.batch = 1 if self.device.type == "cpu" else BATCH
+        """Windows that are best run at once."""
 
     @torch.inference_mode()
-    def __call__(self, window: np.ndarray) -> np.ndarray:
-        """uint8 RGB [100, 27, 48, 3] → float32 [50]: probabilities of the middle frames."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.network(torch.from_numpy(window)[None].to(self.device))
-        return logits[0, LEAD : LEAD + STRIDE].float().sigmoid().cpu().numpy()
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """uint8 RGB [B, 100, 27, 48, 3] → float32 [B, 50]: probabilities of the middle frames."""
+        with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
+            logits = self.network(torch.from_numpy(windows).to(self.device))
+        return logits[:, LEAD : LEAD + STRIDE].float().sigmoid().cpu().numpy()
+
+
+def _fast_half(device: torch.device) -> torch.dtype | None:
+    if device.type == "cuda":
+        return torch.float16
+    has = torch.cpu.get_capabilities()
+    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else None
+
+
+class Gather:
+    """Windows of one clip or of several, run `batch` at a time in the order they came: the same windows, the same batches."""
+
+    def __init__(self, detector: Callable[[np.ndarray], np.ndarray], batch: int = 1):
+        self.detector, self.batch = detector, batch
+        self._waiting: list[tuple[np.ndarray, Callable[[list[float]], None]]] = []
+
+    def add(self, window: np.ndarray, give: Callable[[list[float]], None]) -> None:
+        """Take a window, uint8 RGB [100, 27, 48, 3]; `give` gets the 50 probabilities of its middle, now or later."""
+        self._waiting.append((window, give))
+        if len(self._waiting) >= self.batch:
+            self.flush()
+
+    def flush(self) -> None:
+        """Run what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            scores = self.detector(np.stack([window for window, _ in waiting]))
+            for (_, give), known in zip(waiting, scores.tolist(), strict=True):
+                give(known)
 
 
 class Stream:
-    """Probabilities of one clip, frame by frame, with at most 75 frames undecided; padded at the clip's ends as published."""
+    """Probabilities of one clip, frame by frame; padded at the clip's ends as published.
 
-    def __init__(self, detector: Detector):
-        self.detector = detector
+    At most 75 frames are undecided, and 50 more for every window that waits in `gather`.
+    """
+
+    def __init__(self, gather: Gather):
+        self.gather = gather
         self.window: list[np.ndarray] = []
-        self.owed = 0  # frames pushed whose probability is not out yet
+        self.owed = 0  # frames pushed that are in the middle of no window yet
+        self.known: list[float] = []  # and not given yet
 
     def push(self, picture: np.ndarray) -> list[float]:
         """Take the next frame, uint8 RGB [27, 48, 3]; give the probabilities that are known by now, in order."""
@@ -167,21 +203,26 @@ class Stream:
             self.window = [picture] * LEAD
         self.window.append(picture)
         self.owed += 1
-        return self._advance() if len(self.window) == WINDOW else []
+        if len(self.window) == WINDOW:
+            self._advance()
+        return self._give()
 
     def finish(self) -> list[float]:
-        """The clip has ended: the probabilities of the frames still owed."""
-        known: list[float] = []
+        """The clip has ended: give what is known by now; the rest in a later call, once `gather` has run."""
         while self.owed:
             self.window += [self.window[-1]] * (WINDOW - len(self.window))
-            known += self._advance()
-        return known
+            self._advance()
+        return self._give()
 
-    def _advance(self) -> list[float]:
-        probabilities = self.detector(np.stack(self.window))[: self.owed].tolist()
+    def _advance(self) -> None:
+        wanted = min(STRIDE, self.owed)
+        self.gather.add(np.stack(self.window), lambda scores: self.known.extend(scores[:wanted]))
         self.window = self.window[STRIDE:]
-        self.owed -= len(probabilities)
-        return probabilities
+        self.owed -= wanted
+
+    def _give(self) -> list[float]:
+        known, self.known = self.known, []
+        return known
 
 
 def scenes(probabilities: Sequence[float] | np.ndarray, threshold: float = 0.5) -> list[tuple[int, int]]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from curation import store
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Result, Stage
 
 KINDS = ("subject", "object", "background")
-Answer = str | dict[str, list[str]]
+Answer = str | dict[str, list[str]] | Exception
+"""Of a namer to one caption: a language model's text, a dict of the three lists, or why there is none."""
 Entity = dict[str, Any]
 """{"word": str, "kind": one of KINDS, "span": [first, last)} with `caption[first:last] == word`."""
 
@@ -39,8 +44,19 @@ LONGEST_ANSWER = 10_000
 class ExtractEntities(Stage):
     """Name the caption's entities; reject clips without a subject, or with one that is several (PAPER.md §1.4 and §1.5)."""
 
-    model: Literal["rules"] = "rules"
-    """Who names them: "rules" = noun chunks and WordNet."""
+    model: Annotated[str, Field(pattern=r"^(rules|mistral|https?://[^\s@]+)$")] = "rules"
+    """Who names them: "rules" = noun chunks and WordNet; "mistral" = Mistral-7B in vLLM (PAPER.md §1.4); a URL = what
+    an OpenAI-compatible endpoint serves ("http://host:8000/v1")."""
+    weights: str | None = None
+    """A folder with another model for vLLM instead of the store's (with model: mistral)."""
+    served_model: str | None = None
+    """The model's name at the endpoint; null takes the only one it serves."""
+    guided: bool = True
+    """A language model's answer is held to valid JSON whose tags are spans of the caption; the paper's checks run either way."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Tokens of a language model's answer without the guide; with it, the answer ends by itself."""
+    timeout: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds an endpoint has for one answer, before it is asked again."""
     subjects: Literal["living", "agent"] = "living"
     """What a subject is: "living" = a human or an animal (PAPER.md §1.4); "agent" = also a vehicle that a sentence is about."""
     plural_subjects: Literal["drop", "keep"] = "drop"
@@ -48,17 +64,48 @@ class ExtractEntities(Stage):
 
     resources = Resources(batch=256)
     reads = ("caption",)
+    served = ""
 
     def models(self) -> tuple[str, ...]:
-        return ("spacy-en", "wordnet")
+        if self.model == "rules":
+            return ("spacy-en", "wordnet")
+        return ("wordnet", "mistral-7b-instruct") if self.model == "mistral" and self.weights is None else ("wordnet",)
 
     def load(self) -> None:
-        from curation.models.nouns import Nouns
         from curation.models.wordnet import WordNet
 
         wordnet = WordNet(store.path("wordnet"))
         self.is_plural = wordnet.is_plural
-        self.namer: Callable[[Sequence[str]], Sequence[Answer]] = Nouns(store.path("spacy-en"), wordnet, self.subjects)
+        self.namer: Callable[[Sequence[str]], Sequence[Answer]]
+        if self.model == "rules":
+            from curation.models.nouns import Nouns
+
+            self.namer = Nouns(store.path("spacy-en"), wordnet, self.subjects)
+        else:
+            self.namer = self._language_model()
+
+    def _language_model(self) -> Callable[[Sequence[str]], Sequence[Answer]]:
+        from curation.models.answers import Answers
+        from curation.models.llm import Asker, Vllm, weights_digest
+
+        ask: Any
+        if self.model == "mistral":
+            folder = Path(self.weights).expanduser() if self.weights else store.path("mistral-7b-instruct")
+            identity = weights_digest(folder)
+            ask = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
+        else:
+            from curation.models.endpoint import Endpoint
+
+            ask = Endpoint(self.model, self.served_model, timeout=self.timeout)
+            self.served = ask.model
+            identity = f"{ask.url} {ask.model}"
+        answers = Answers(store.home() / "answers" / hashlib.sha256(identity.encode()).hexdigest()[:16])
+        return Asker(ask, identity, answers, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects)
+
+    def _about(self) -> dict[str, Any]:
+        """Who answered, for the metadata."""
+        asked = {} if self.model == "rules" else {"guided": self.guided}
+        return {"model": self.model, **({"served_model": self.served} if self.served else {}), **asked}
 
     def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
         """One call of the namer for the captions of all samples that have one."""
@@ -66,8 +113,10 @@ class ExtractEntities(Stage):
         return [self._settled(s, next(answers)) if s.caption.strip() else self._without_caption(s) for s in samples]
 
     def _settled(self, sample: Sample, answer: Answer) -> Result:
+        if isinstance(answer, Exception):
+            return answer
         entities, reason = post_process(sample.caption, answer, self.is_plural)
-        sample.meta[self.name] = {"model": self.model, "entities": entities}
+        sample.meta[self.name] = {**self._about(), "entities": entities}
         if reason in ("invalid_answer", "tag_not_in_caption"):
             sample.meta[self.name]["answer"] = str(answer)[:LONGEST_ANSWER]
         if reason is None or (reason == "plural_subject" and self.plural_subjects == "keep"):
@@ -75,7 +124,7 @@ class ExtractEntities(Stage):
         return Reject(reason)
 
     def _without_caption(self, sample: Sample) -> Result:
-        sample.meta[self.name] = {"model": self.model, "entities": []}
+        sample.meta[self.name] = {**self._about(), "entities": []}
         return Reject("no_caption")
 
 

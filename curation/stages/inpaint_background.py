@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from curation import store
-from curation.members import from_jpeg, from_rle, to_jpeg
+from curation.members import from_jpeg, to_jpeg
 from curation.sample import Sample
-from curation.stage import Reject, Stage
+from curation.stage import Reject, Resources, Result, Stage
+from curation.stages.removal import MIDDLE, Removal, boxes_mask, leak_score, prompt, removal, seed, with_neighbours
 
 if TYPE_CHECKING:
-    from curation.models.nanodet import Detection
+    from curation.models.wordnet import WordNet
 
-MIDDLE = 1
-"""Which reference frame is painted: the middle one (PAPER.md §1.9)."""
 LONG_SIDE = 640
 """Pixels of the long side that the pixel knobs refer to: the largest window frames `sample_frames` writes."""
 FEATHER = 4
@@ -32,21 +33,55 @@ MOVERS = frozenset(
     | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
 )
 """COCO classes that are never taken from another frame, whatever the caption names: they come and go."""
-Box = Sequence[float]
+BATCH = 4
+"""Images that Stable Diffusion paints at once; not stated by the paper."""
 Hidden = tuple[np.ndarray, np.ndarray]
 """A frame and the mask of what must not be taken from it."""
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A middle frame with something to remove. `core`: bool mask of that, at working size; `prompt`: what is to be seen there."""
+
+    frame: np.ndarray
+    window: list[np.ndarray]
+    core: np.ndarray
+    removal: Removal
+    prompt: str
+
+
 @dataclass(kw_only=True)
 class InpaintBackground(Stage):
-    """Paint subjects and objects out of the middle frame: from other frames that show what is behind, else by PatchMatch."""
+    """Paint subjects and objects out of the middle frame: from other frames that show what is behind, or by Stable Diffusion.
 
-    model: Literal["plate"] = "plate"
-    """How the hole is filled. plate: other frames of the clip, PatchMatch for the rest."""
+    Either way the result is looked at again: what was removed must not be found in the hole. That guard is NanoDet, which knows
+    COCO's 80 classes and nothing else: of words outside them only people are found.
+    """
+
+    model: Literal["plate", "stable-diffusion"] = "plate"
+    """How the hole is filled. plate: other frames of the clip, PatchMatch for the rest. stable-diffusion: the papers' way."""
+    weights: str | None = None
+    """A folder in diffusers' format instead of the store's stable-diffusion-2-inpainting."""
+    prompt: Literal["background", "protocol"] = "background"
+    """What Stable Diffusion is to paint: the caption's background words, or MP's prompt (also where a caption has none)."""
+    side: Annotated[int, Field(ge=64, le=1024, multiple_of=64)] = 512
+    """Pixels of the square Stable Diffusion works on, into which the frame is squeezed; PAPER.md §1.9."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Steps of Stable Diffusion; not stated by the paper (diffusers' default)."""
+    guidance: Annotated[float, Field(ge=1)] = 12.0
+    """How closely Stable Diffusion keeps to its prompt; PAPER.md §1.9."""
+    dilations: Annotated[int, Field(ge=0, le=50)] = 3
+    """Times that the masks grow by a square of 4×4 pixels before Stable Diffusion, at `side`; PAPER.md §1.9."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 2
+    """Further seeds that Stable Diffusion tries when the guard finds a leak; not stated by the paper."""
+    instances: bool = True
+    """Paint out people and things of the subjects' classes that nobody named, too. The paper paints out the named ones only."""
+    guard: Literal["nanodet"] = "nanodet"
+    """The detector that looks at the result. nanodet: COCO's 80 classes."""
     dilate: Annotated[int, Field(ge=0, le=100)] = 10
-    """Pixels the masks grow, at a long side of 640 px; the paper dilates without a figure, MP by about 6 at 512 px."""
+    """plate: pixels the masks grow, at a long side of 640 px; the paper dilates without a figure, MP by about 6 at 512 px."""
     shadow: Annotated[int, Field(ge=0, le=100)] = 6
-    """Pixels they grow further downwards, for shadows on the ground; not stated by the paper."""
+    """plate: pixels they grow further downwards, for shadows on the ground; not stated by the paper."""
     instance_score: Annotated[float, Field(gt=0, lt=1)] = 0.25
     """Detections of a subject's class from this score on are painted out too: no bystander stays; not stated by the paper."""
     hide_score: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -64,11 +99,13 @@ class InpaintBackground(Stage):
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """JPEG quality of the result."""
 
+    resources = Resources(batch=BATCH)
     reads = (f"frame{MIDDLE}.jpg", "_window.*.jpg", "extract_entities", "segment_entities")
     writes = (MEMBER,)
 
     def models(self) -> tuple[str, ...]:
-        return ("nanodet",)
+        painter = ("stable-diffusion-2-inpainting",) if self.model == "stable-diffusion" and not self.weights else ()
+        return ("nanodet", "wordnet", *painter)
 
     def load(self) -> None:
         import cv2
@@ -78,43 +115,114 @@ class InpaintBackground(Stage):
 
         cv2.setNumThreads(1)
         self._cv2, self._plate, self._detect = cv2, plate, NanoDet(store.path("nanodet"))
+        if self.model == "stable-diffusion":
+            from curation.models import device
+            from curation.models.stable_diffusion import StableDiffusion
+
+            folder = Path(self.weights) if self.weights else store.path("stable-diffusion-2-inpainting")
+            self._diffusion = StableDiffusion(
+                folder, device.pick(), batch=BATCH, side=self.side, steps=self.steps, guidance=self.guidance
+            )
 
     def process(self, sample: Sample) -> Sample:
+        """By the plate."""
+        meta = self._meta(sample)
+        made = self._scene(sample, meta)
+        result = self._settle(sample, meta, self._recover(made, meta) if isinstance(made, Scene) else made)
+        if isinstance(result, Reject):
+            raise result
+        return result
+
+    def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        if self.model == "plate":
+            return super().process_batch(samples)
+        metas = [self._meta(sample) for sample in samples]
+        made = [self._scene(sample, meta) for sample, meta in zip(samples, metas, strict=True)]
+        scenes = {i: scene for i, scene in enumerate(made) if isinstance(scene, Scene)}
+        done = {i: jpeg for i, jpeg in enumerate(made) if not isinstance(jpeg, Scene)}
+        done |= self._diffuse(scenes, [sample.key for sample in samples], metas)
+        return [self._settle(sample, meta, done[i]) for i, (sample, meta) in enumerate(zip(samples, metas, strict=True))]
+
+    def _meta(self, sample: Sample) -> dict[str, Any]:
         meta: dict[str, Any] = {"model": self.model, "frame": MIDDLE, "method": "none", "member": None, "reason": None}
         meta |= {"hole": 0.0, "instances": 0, "coverage": 0.0, "frames": 0, "likeness": 0.0, "invented": 0.0, "leaks": {}}
         sample.meta[self.name] = meta
-        encoded = self._paint(sample, meta)
+        return meta
+
+    def _settle(self, sample: Sample, meta: dict[str, Any], encoded: bytes | None) -> Sample | Reject:
         if encoded is not None:
             sample.files[MEMBER] = encoded
             meta["member"] = MEMBER
         elif self.on_leak == "reject":
-            raise Reject(f"background_{meta['reason']}")
+            return Reject(f"background_{meta['reason']}")
         return sample
 
-    def _paint(self, sample: Sample, meta: dict[str, Any]) -> bytes | None:
-        """The JPEG, or None with `meta["reason"]` set."""
-        removal = _removal(sample)
-        if removal.lost:
+    def _scene(self, sample: Sample, meta: dict[str, Any]) -> Scene | bytes | None:
+        """What is to be painted; or the JPEG when nothing is; or None with `meta["reason"]` set."""
+        lose = removal(sample, self._class)
+        if lose.lost:
             meta["reason"] = "subject_not_localised"
             return None
         frame = from_jpeg(sample.files[f"frame{MIDDLE}.jpg"])
         window = [from_jpeg(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, "_window.*.jpg")]
-        small = self._at_work_size(frame, window)
-        core = self._core(frame, window, small.shape, removal, meta)
-        if removal.unseen and not meta["instances"]:
+        shape = self._work_shape(frame, window)
+        core = self._core(frame, window, shape, lose, meta)
+        if lose.unseen and not meta["instances"]:
             meta["reason"] = "subject_not_localised"
             return None
         if not core.any():
             meta["method"] = "frame"
             return sample.files[f"frame{MIDDLE}.jpg"]
+        return Scene(frame, window, core, lose, prompt(sample, self.prompt == "background"))
+
+    def _recover(self, scene: Scene, meta: dict[str, Any]) -> bytes | None:
+        """The JPEG with the hole filled by the plate, or None with `meta["reason"]` set."""
+        core, labels = scene.core, scene.removal.labels
+        small = scene.frame
+        if small.shape[:2] != core.shape:
+            small = self._cv2.resize(small, core.shape[1::-1], interpolation=self._cv2.INTER_AREA)
+        others = self._others([image for image in scene.window if image.shape == small.shape], labels | MOVERS)
         hole = self._hole(core)
-        others = self._others([image for image in window if image.shape == small.shape], removal.labels | MOVERS)
-        painted = self._clean(small, core, hole, others, removal.labels | {"person"}, meta)
-        if painted is None:
-            return None
-        patch, native_hole = self._plate.enlarge(painted, frame.shape), self._resize(hole, frame.shape)
-        whole = self._plate.paste(frame, patch, native_hole, feather=self._pixels(frame.shape, FEATHER))
-        return to_jpeg(whole, self.quality)
+        painted = self._clean(small, core, hole, others, labels | {"person"}, meta)
+        return None if painted is None else to_jpeg(self._paste(scene.frame, painted, hole)[0], self.quality)
+
+    def _diffuse(self, scenes: dict[int, Scene], keys: Sequence[str], metas: Sequence[dict[str, Any]]) -> dict[int, bytes | None]:
+        """The JPEGs with the holes filled by Stable Diffusion; with other seeds those in which something is found again."""
+        done: dict[int, bytes | None] = dict.fromkeys(scenes)
+        holes = {i: self._plate.fill_holes(self._plate.dilate_square(scene.core, self.dilations)) for i, scene in scenes.items()}
+        for attempt in range(1 + self.retries):
+            if not (left := [i for i in scenes if done[i] is None]):
+                break
+            frames, prompts = [scenes[i].frame for i in left], [scenes[i].prompt for i in left]
+            seeds = [seed(keys[i], attempt) for i in left]
+            for i, image in zip(left, self._diffusion(frames, [holes[i] for i in left], prompts, seeds), strict=True):
+                whole, hole = self._paste(scenes[i].frame, image, holes[i])
+                leak = leak_score(self._detect(whole, LEAST_LEAK, scenes[i].removal.labels | {"person"}), hole)
+                share = round(float(hole.mean()), 4)
+                metas[i]["leaks"][f"stable-diffusion.{attempt}"] = round(leak, 4)
+                metas[i] |= {"prompt": scenes[i].prompt, "hole": share, "reason": "leaked"}
+                if leak < self.leak_score:
+                    metas[i] |= {"method": "stable-diffusion", "invented": share, "reason": None}
+                    done[i] = to_jpeg(whole, self.quality)
+        return done
+
+    def _paste(self, frame: np.ndarray, painted: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The frame at its own size with the hole from `painted`, and that hole; outside it no pixel changes."""
+        native = self._resize(hole, frame.shape)
+        patch = self._plate.enlarge(painted, frame.shape)
+        return self._plate.paste(frame, patch, native, feather=self._pixels(frame.shape, FEATHER)), native
+
+    def _class(self, label: str) -> str:
+        """A detection's label as NanoDet's class where there is one: open-vocabulary backends label by the word itself."""
+        from curation.models.nanodet import COCO
+
+        return label if label in COCO else self._names.to_coco(label) or label
+
+    @cached_property
+    def _names(self) -> WordNet:
+        from curation.models.wordnet import WordNet
+
+        return WordNet(store.path("wordnet"))
 
     def _clean(
         self, frame: np.ndarray, core: np.ndarray, hole: np.ndarray, others: list[Hidden], labels: set[str], meta: dict[str, Any]
@@ -142,7 +250,7 @@ class InpaintBackground(Stage):
         return None
 
     def _core(
-        self, frame: np.ndarray, window: list[np.ndarray], shape: tuple[int, ...], removal: Removal, meta: dict[str, Any]
+        self, frame: np.ndarray, window: list[np.ndarray], shape: tuple[int, ...], lose: Removal, meta: dict[str, Any]
     ) -> np.ndarray:
         """What is to be removed, at working size: the named masks, the boxes of those without a mask, and further instances.
 
@@ -152,18 +260,17 @@ class InpaintBackground(Stage):
         """
         from curation.models.boxes import iou
 
-        found = [d.box for d in self._detect(frame, self.hide_score if removal.unseen else self.instance_score, removal.subjects)]
-        if removal.unseen:
+        least = self.hide_score if lose.unseen else self.instance_score if self.instances else 1.0
+        found = [d.box for d in self._detect(frame, least, lose.subjects)]
+        if lose.unseen:
             beside = sorted({max(0, len(window) // 2 - 1), (len(window) + 1) // 2} & set(range(len(window))))
             scale = frame.shape[1] / shape[1]
-            found += [
-                np.multiply(d.box, scale) for i in beside for d in self._detect(window[i], self.hide_score, removal.subjects)
-            ]
-        boxes = np.array(removal.boxes, float).reshape(-1, 4)
+            found += [np.multiply(d.box, scale) for i in beside for d in self._detect(window[i], self.hide_score, lose.subjects)]
+        boxes = np.array(lose.boxes, float).reshape(-1, 4)
         further = [box for box in found if not (iou(np.array(box), boxes) > 0.4).any()]
         meta["instances"] = len(further)
-        core = boxes_mask([*removal.unmasked, *further], frame.shape, grow=0.03)
-        for mask in removal.masks:
+        core = boxes_mask([*lose.unmasked, *further], frame.shape, grow=0.03)
+        for mask in lose.masks:
             core |= mask
         return self._resize(core, shape)
 
@@ -176,12 +283,13 @@ class InpaintBackground(Stage):
         boxes = [[found.box for found in self._detect(image, self.hide_score, labels)] for image in window]
         return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
 
-    def _at_work_size(self, frame: np.ndarray, window: list[np.ndarray]) -> np.ndarray:
-        """The frame at the size of the window frames; without any at most `LONG_SIDE`."""
+    def _work_shape(self, frame: np.ndarray, window: list[np.ndarray]) -> tuple[int, ...]:
+        """Height and width at which is painted. plate: those of the window frames; without any at most `LONG_SIDE`."""
+        if self.model == "stable-diffusion":
+            return (self.side, self.side)
         height, width = frame.shape[:2]
         scale = min(1.0, LONG_SIDE / max(height, width))
-        size = (window[0].shape[1], window[0].shape[0]) if window else (round(width * scale), round(height * scale))
-        return frame if size == (width, height) else self._cv2.resize(frame, size, interpolation=self._cv2.INTER_AREA)
+        return window[0].shape[:2] if window else (round(height * scale), round(width * scale))
 
     def _resize(self, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         if mask.shape == shape[:2]:
@@ -190,62 +298,3 @@ class InpaintBackground(Stage):
 
     def _pixels(self, shape: tuple[int, ...], knob: int) -> int:
         return round(knob * max(shape[:2]) / LONG_SIDE)
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What the middle frame is to lose. `labels` and `subjects` are detector classes of all entities and of the subjects.
-
-    `boxes` are those of `masks` (native size) and, last, the `unmasked` ones: boxes that were found but not cut out.
-    `unseen`: a subject is found only on other frames. `lost`: a subject is found on none, so it may be anywhere.
-    """
-
-    masks: list[np.ndarray]
-    boxes: list[Box]
-    unmasked: list[Box]
-    labels: set[str]
-    subjects: set[str]
-    unseen: bool
-    lost: bool
-
-
-def _removal(sample: Sample) -> Removal:
-    entities = sample.meta["segment_entities"]["entities"]
-    kinds = [entity["kind"] for entity in sample.meta["extract_entities"]["entities"]]
-    found = [entity["refs"] + [miss for miss in entity.get("misses", ()) if "box" in miss] for entity in entities]
-    subjects = [sightings for sightings, kind in zip(found, kinds, strict=True) if kind == "subject"]
-    here = [sighting for sightings in found for sighting in sightings if sighting["frame"] == MIDDLE]
-    masked, unmasked = [s for s in here if "mask" in s], [s["box"] for s in here if "mask" not in s]
-    return Removal(
-        masks=[from_rle(s["mask"]) for s in masked],
-        boxes=[s["box"] for s in masked] + unmasked,
-        unmasked=unmasked,
-        labels={s["label"] for sightings in found for s in sightings},
-        subjects={s["label"] for sightings in subjects for s in sightings},
-        unseen=any(all(s["frame"] != MIDDLE for s in sightings) for sightings in subjects),
-        lost=not all(subjects),
-    )
-
-
-def boxes_mask(boxes: Sequence[Box], shape: tuple[int, ...], grow: float) -> np.ndarray:
-    """bool H×W, true inside any box after it grew by `grow` of its sides on each side."""
-    mask = np.zeros(shape[:2], bool)
-    for x0, y0, x1, y1 in boxes:
-        dx, dy = grow * (x1 - x0), grow * (y1 - y0)
-        mask[max(0, int(y0 - dy)) : max(0, round(y1 + dy)), max(0, int(x0 - dx)) : max(0, round(x1 + dx))] = True
-    return mask
-
-
-def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
-    """The boxes of one frame and those of the frames before and after it that match none of its own: a detector misses frames."""
-    from curation.models.boxes import iou
-
-    own = np.array(boxes[index], float).reshape(-1, 4)
-    beside = [box for i in (index - 1, index + 1) if 0 <= i < len(boxes) for box in boxes[i]]
-    return [*boxes[index], *(box for box in beside if not (iou(np.array(box), own) > 0.1).any())]
-
-
-def leak_score(detections: Sequence[Detection], hole: np.ndarray) -> float:
-    """Highest score of a detection whose box lies mostly in the hole; 0.0 when there is none."""
-    boxes = [(d.score, boxes_mask([d.box], hole.shape, grow=0.0)) for d in detections]
-    return max((float(score) for score, box in boxes if box.any() and hole[box].mean() > 0.5), default=0.0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import numpy as np
 from pydantic import Field
@@ -13,9 +14,10 @@ from pydantic import Field
 from curation import store
 from curation.members import from_jpeg, to_rle
 from curation.sample import Sample
-from curation.stage import Reject, Stage
+from curation.stage import Reject, Resources, Result, Stage
 
 if TYPE_CHECKING:
+    from curation.models.open_set import OpenSet
     from curation.models.tracks import Candidate, Sighting
 
 Box = tuple[float, float, float, float]
@@ -25,11 +27,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Backend(Protocol):
-    """What a value of `model` brings: boxes for words, and the mask of a box. Frames are RGB uint8, masks bool H×W."""
+    """What a value of `model` brings: boxes for words, how like they are, the mask of a box. Frames RGB uint8, masks bool H×W."""
 
     def label(self, word: str) -> str | None: ...
 
     def localise(self, frames: Sequence[np.ndarray], words: Sequence[str]) -> list[list[list[Candidate]]]: ...
+
+    def looks(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> list[list[np.ndarray]]: ...
+
+    def similarity(self, a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float: ...
 
     def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float]: ...
 
@@ -43,21 +49,33 @@ class SegmentEntities(Stage):
 
     An entity: `label`, the class the word was looked for by, or null; `rivals`, how many entities of the clip have that label,
     itself among them (above 1, which of them is which is a guess, see `tracks.follow`); `refs`; `misses`; `reason`, null or why
-    there is no ref. A background entity has nothing of all this.
+    there is no ref; with groundingdino also `person`, whether the word names a human. A background entity has none of all this.
     A ref: `frame`; `label` and `score` of the detection; `box`, the bounding box of the mask, integer xyxy with exclusive right
-    and bottom; `mask`, COCO RLE at frame size; `mask_score`, how far two ways to the mask agree, [0, 1]; `area`, the mask's share
-    of the frame; `link`, mean similarity to the entity's boxes on the other frames, [0, 1], null if there is none; `member`.
+    and bottom; `mask`, COCO RLE at frame size; `mask_score`, [0, 1]: how far two ways to the mask agree, with groundingdino SAM's
+    predicted IoU; `area`, the mask's share of the frame; `link`, mean similarity to the entity's boxes on the other frames, null
+    if there is none, else [0, 1] (nanodet: colours and place; groundingdino: cosine of SAM's features in the masks); `member`.
     A miss: `frame`, `reason`, and the scores as far as they are known; its `box` is the detector's, with one decimal.
     """
 
-    model: Literal["nanodet"] = "nanodet"
-    """What localises and cuts out. nanodet: COCO's 80 classes, GrabCut and a person matte, on a CPU."""
+    model: Literal["nanodet", "groundingdino"] = "nanodet"
+    """What localises and cuts out. nanodet: COCO's 80 classes, GrabCut and a person matte, on a CPU. groundingdino: any word,
+    SAM's masks; the papers' own."""
+    weights: str | None = None
+    """groundingdino: a folder with `groundingdino*.pth` (its configuration `*.py` beside it unless it is Swin-T's), `sam*.pth`
+    and `bert-base-uncased/` (tokenizer and `config.json`), instead of the store's."""
     box_threshold: Share = 0.35
     """Score that the best box of an individual must reach; FEASIBILITY.md. MP takes 0.4 with GroundingDINO."""
+    text_threshold: Share = 0.25
+    """groundingdino: mean probability that a word's tokens must reach, so that one of several ("green" of "green bottle") is not
+    enough; 0.25 is what the released inference code asks of each token (PAPER.md §3). MP has no such rule: 0."""
     linked_threshold: Share = 0.25
     """Score that is enough on a frame when another frame shows the individual above `box_threshold`; not stated by the paper."""
     mask_threshold: Share = 0.5
-    """Lowest `mask_score`; chosen by eye on panda70m-mini. MP takes 0.9 of SAM's predicted IoU."""
+    """nanodet: lowest `mask_score`; chosen by eye on panda70m-mini."""
+    iou_threshold: Share = 0.9
+    """groundingdino: lowest IoU that SAM predicts for a mask; PAPER.md §3 SAM."""
+    min_link: Share = 0.0
+    """Link below which a frame's box is taken for somebody else and dropped; not stated by the paper."""
     min_area: Share = 0.004
     """Smallest mask, as a share of the frame; not stated by the paper (0.004 of 640×360 is 30×30 px)."""
     max_area: Share = 0.9
@@ -67,31 +85,75 @@ class SegmentEntities(Stage):
     require: Literal["subject", "any", "none"] = "subject"
     """What must be cut out at least once, else the clip is rejected: a subject, any entity, or nothing."""
 
+    resources = Resources(batch=8)
     reads = ("frame?.jpg", "extract_entities")
     writes = ("ref.*.webp",)
 
     def models(self) -> tuple[str, ...]:
-        return ("nanodet", "wordnet", "selfie-segmentation")
+        if self.model == "nanodet":
+            return ("nanodet", "wordnet", "selfie-segmentation")
+        return ("wordnet",) if self.weights else ("groundingdino-swint", "bert-base-uncased", "sam-vit-b", "wordnet")
 
     def load(self) -> None:
         import cv2
 
-        from curation.models.closed_set import ClosedSet
-        from curation.models.matte import Matte
-        from curation.models.nanodet import NanoDet
         from curation.models.wordnet import WordNet
 
         cv2.setNumThreads(1)
-        detector, names = NanoDet(store.path("nanodet")), WordNet(store.path("wordnet"))
+        self.names = WordNet(store.path("wordnet"))
         lowest = min(self.box_threshold, self.linked_threshold)
-        self.backend: Backend = ClosedSet(detector, names, Matte(store.path("selfie-segmentation")), lowest)
+        self.backend: Backend = self._closed_set(lowest) if self.model == "nanodet" else self._open_set(lowest)
 
     def process(self, sample: Sample) -> Sample:
-        frames = [from_jpeg(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, self.reads[0])]
+        frames, words = self._frames(sample), _words(sample)
+        return self._finish(sample, frames, self.backend.localise(frames, words))
+
+    def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        """With groundingdino the frames of all samples go through the detector together."""
+        if self.model == "nanodet":
+            return super().process_batch(samples)
+        clips = [(self._frames(sample), _words(sample)) for sample in samples]
+        found = cast("OpenSet", self.backend).localise_all(clips)
+        results: list[Result] = []
+        for sample, (frames, _), own in zip(samples, clips, found, strict=True):
+            try:
+                results.append(self._finish(sample, frames, own))
+            except Reject as rejection:
+                results.append(rejection)
+        return results
+
+    def _closed_set(self, lowest: float) -> Backend:
+        from curation.models.closed_set import ClosedSet
+        from curation.models.matte import Matte
+        from curation.models.nanodet import NanoDet
+
+        return ClosedSet(NanoDet(store.path("nanodet")), self.names, Matte(store.path("selfie-segmentation")), lowest)
+
+    def _open_set(self, lowest: float) -> Backend:
+        from curation.models import device
+        from curation.models.grounding_dino import GroundingDino
+        from curation.models.open_set import OpenSet
+        from curation.models.sam import SegmentAnything
+
+        detector, texts, segmenter = self._files()
+        where = device.pick()
+        return OpenSet(GroundingDino(detector, texts, where), SegmentAnything(segmenter, where), lowest, self.text_threshold)
+
+    def _files(self) -> tuple[Path, Path, Path]:
+        """The detector's checkpoint, BERT's folder, SAM's checkpoint."""
+        if self.weights is None:
+            return store.path("groundingdino-swint"), store.path("bert-base-uncased"), store.path("sam-vit-b")
+        folder = Path(self.weights)
+        return _only(folder, "groundingdino*.pth"), _only(folder, "bert-base-uncased"), _only(folder, "sam*.pth")
+
+    def _frames(self, sample: Sample) -> list[np.ndarray]:
+        return [from_jpeg(sample.files[name]) for name in sorted(sample.files) if fnmatchcase(name, self.reads[0])]
+
+    def _finish(self, sample: Sample, frames: list[np.ndarray], found: list[list[list[Candidate]]]) -> Sample:
+        """Cut out what was found, write metadata and members. Raises `Reject`."""
         entities = sample.meta["extract_entities"]["entities"]
-        sought = [i for i, entity in enumerate(entities) if entity["kind"] != "background"]
         results = [_nothing() for _ in entities]
-        for i, (result, cutouts) in zip(sought, self._segment(frames, [entities[i]["word"] for i in sought]), strict=True):
+        for i, (result, cutouts) in zip(_sought(sample), self._segment(frames, _words(sample), found), strict=True):
             results[i] = result
             for ref in result["refs"]:
                 ref["member"] = f"ref.{i}.{ref['frame']}.webp"
@@ -100,16 +162,19 @@ class SegmentEntities(Stage):
         self._check([entity["kind"] for entity, result in zip(entities, results, strict=True) if result["refs"]])
         return sample
 
-    def _segment(self, frames: list[np.ndarray], words: list[str]) -> list[tuple[dict[str, Any], dict[int, bytes]]]:
+    def _segment(
+        self, frames: list[np.ndarray], words: list[str], found: list[list[list[Candidate]]]
+    ) -> list[tuple[dict[str, Any], dict[int, bytes]]]:
         """Per word its metadata, its refs still without `member`, and its cutouts by frame."""
         from curation.models.tracks import follow
 
         labels = [self.backend.label(word) for word in words]
-        found = self.backend.localise(frames, words)
-        shown = follow(frames, words, found, self.box_threshold)
+        shown = follow(frames, words, found, self.box_threshold, self.backend, self.min_link)
         results = []
         for word, label in enumerate(labels):
             result: dict[str, Any] = _nothing() | {"label": label, "rivals": labels.count(label) if label else 0}
+            if self.model == "groundingdino":
+                result["person"] = self.names.is_person(words[word])
             cutouts = {}
             for f, frame in enumerate(frames):
                 sighting = shown[word][f]
@@ -135,7 +200,7 @@ class SegmentEntities(Stage):
         mask, mask_score = self.backend.mask(frame, sighting.box, sighting.label, others)
         record: dict[str, Any] = {"label": sighting.label, "score": _rounded(sighting.score), "link": _rounded(sighting.link)}
         record |= {"mask_score": _rounded(mask_score), "area": _rounded(mask.mean())}
-        if fault := self._fault(mask, mask_score, sighting.box):
+        if fault := "other_individual" if sighting.stranger else self._fault(mask, mask_score, sighting.box):
             return mask, record | {"box": [round(float(v), 1) for v in sighting.box], "reason": fault}
         return mask, record | {"box": _bounds(mask), "mask": to_rle(mask)}
 
@@ -144,13 +209,13 @@ class SegmentEntities(Stage):
         share = np.count_nonzero(mask) / max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
         if share < LEAST_OF_BOX:
             return "mask_too_thin"
-        if share > MOST_OF_BOX:
+        if share > MOST_OF_BOX and self.model == "nanodet":  # a screen or a book fills its box; SAM can tell
             return "mask_fills_box"
         if mask.mean() < self.min_area:
             return "too_small"
         if mask.mean() > self.max_area:
             return "too_large"
-        if mask_score < self.mask_threshold:
+        if mask_score < (self.mask_threshold if self.model == "nanodet" else self.iou_threshold):
             return "mask_uncertain"
         return None
 
@@ -160,6 +225,22 @@ class SegmentEntities(Stage):
             raise Reject("no_subject_localised")
         if self.require == "any" and not kinds:
             raise Reject("nothing_localised")
+
+
+def _sought(sample: Sample) -> list[int]:
+    """The entities that are looked for: all but backgrounds."""
+    return [i for i, entity in enumerate(sample.meta["extract_entities"]["entities"]) if entity["kind"] != "background"]
+
+
+def _words(sample: Sample) -> list[str]:
+    return [sample.meta["extract_entities"]["entities"][i]["word"] for i in _sought(sample)]
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise FileNotFoundError(f"weights: {folder} should hold one {pattern}, it holds {len(found)}")
+    return found[0]
 
 
 def _nothing() -> dict[str, Any]:

@@ -183,3 +183,11 @@ def test_fill_holes_closes_what_the_border_cannot_reach() -> None:
     open_ring[9, :8] = False
     assert (plate.fill_holes(ring) == mask).all()
     assert (plate.fill_holes(open_ring) == open_ring).all()
+
+
+def test_the_square_kernel_grows_a_point_by_three_pixels_a_time() -> None:
+    point = np.zeros((41, 41), bool)
+    point[20, 20] = True
+    for times, side in ((0, 1), (1, 4), (3, 10)):
+        grown = plate.dilate_square(point, times)
+        assert grown.sum() == side**2 and grown[20, 20]

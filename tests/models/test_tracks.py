@@ -119,6 +119,37 @@ def test_a_track_leaves_out_a_box_that_looks_like_another_individual() -> None:
     assert tracks(values, {(0, 0, 1, 0): 0.1})[0].boxes in ((0, None), (None, 0))
 
 
+def test_a_sighting_unlike_the_others_is_a_stranger_and_their_links_leave_it_out() -> None:
+    boxes = [(10.0, 10.0, 40.0, 60.0)] * 3
+    found = [[[Candidate(box, "man", score, "person")]] for box, score in zip(boxes, (0.8, 0.7, 0.9), strict=True)]
+    frames = [np.full((100, 100, 3), 90, np.uint8)] * 3
+    ((one, two, other),) = follow(frames, ["man"], found, 0.35, Alike({(0, 1): 0.9, (0, 2): 0.4, (1, 2): 0.3}))
+    assert (one.link, two.link, other.link) == pytest.approx((0.65, 0.6, 0.35)) and not other.stranger
+    ((one, two, other),) = follow(frames, ["man"], found, 0.35, Alike({(0, 1): 0.9, (0, 2): 0.4, (1, 2): 0.3}), 0.5)
+    assert (one.link, two.link, other.link) == pytest.approx((0.9, 0.9, 0.35))
+    assert [one.stranger, two.stranger, other.stranger] == [False, False, True]
+
+
+def test_of_two_unlike_sightings_the_surer_stays() -> None:
+    found = [[[Candidate((10.0, 10.0, 40.0, 60.0), "man", score, "person")]] for score in (0.8, 0.9)]
+    frames = [np.full((100, 100, 3), 90, np.uint8)] * 2
+    ((weak, sure),) = follow(frames, ["man"], found, 0.35, Alike({(0, 1): 0.4}), 0.5)
+    assert weak.stranger and not sure.stranger and sure.link is None
+
+
+class Alike:
+    """Likeness by frame, as told."""
+
+    def __init__(self, links: dict[tuple[int, int], float]):
+        self.links = links
+
+    def looks(self, frames, boxes):  # type: ignore[no-untyped-def]
+        return [[np.array(f) for _ in row] for f, row in enumerate(boxes)]
+
+    def similarity(self, a, b, look_a, look_b):  # type: ignore[no-untyped-def]
+        return self.links[int(look_a), int(look_b)]
+
+
 def test_overlap_and_places() -> None:
     assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == 1
     assert overlap((0, 0, 10, 10), (10, 0, 20, 10)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,8 @@ def small(data: io.BytesIO | str, limit: int = 10**9) -> np.ndarray:
     return np.stack(pictures)
 
 
-def probabilities(detector: transnetv2.Detector, pictures: np.ndarray) -> np.ndarray:
-    stream = transnetv2.Stream(detector)
+def probabilities(detector: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray) -> np.ndarray:
+    stream = transnetv2.Stream(transnetv2.Gather(detector))
     known: list[float] = []
     for number, picture in enumerate(pictures):
         known += stream.push(picture)
@@ -84,9 +84,15 @@ def test_equals_the_published_implementation_on_a_real_video(panda: Path, weight
     assert ours.max() > 0.9 > 0.1 > ours.min()
     assert transnetv2.scenes(ours) == [(0, 42), (43, 77), (78, 109)]
     assert np.array_equal(transnetv2.scenes(ours), published.TransNetV2.predictions_to_scenes(theirs))
-    half = probabilities(transnetv2.Detector(weights, "bf16"), pictures)
-    assert np.abs(half - ours).max() < 0.02
-    assert transnetv2.scenes(half) == transnetv2.scenes(ours)
+
+
+def test_half_precision_stays_within_a_hundredth_on_a_real_cut(panda: Path, weights: Path) -> None:
+    window = small(str(panda / "videos/mini0000000.mp4"), 300)[None, 190:290]
+    exact, *halves = (transnetv2.Detector(weights, precision, "cpu")(window) for precision in ("fp32", "bf16", "fp16"))
+    assert transnetv2.scenes(exact[0]) == [(0, 17), (18, 49)]
+    for half in halves:
+        assert 0 < np.abs(half - exact).max() < 0.01
+        assert transnetv2.scenes(half[0]) == transnetv2.scenes(exact[0])
 
 
 @pytest.mark.parametrize("count", [1, 24, 49, 50, 51, 75, 100, 101, 126])
@@ -95,16 +101,40 @@ def test_streaming_gives_what_whole_windows_give(count: int, weights: Path) -> N
     pictures = small(io.BytesIO(videos.shots(60, 66)))[:count]
     seen: list[np.ndarray] = []
 
-    def detector(window: np.ndarray) -> np.ndarray:
-        seen.append(window)
-        return np.arange(50, dtype=np.float32) + 50 * (len(seen) - 1)
+    def detector(windows: np.ndarray) -> np.ndarray:
+        seen.extend(windows)
+        return np.arange(50, dtype=np.float32)[None] + 50 * (len(seen) - 1)
 
-    known = probabilities(detector, pictures)  # type: ignore[arg-type]
+    known = probabilities(detector, pictures)
     assert known.tolist() == list(range(count))
     padded = np.concatenate([pictures[:1].repeat(25, 0), pictures, pictures[-1:].repeat(25 + -count % 50, 0)])
     assert len(seen) == len(padded) // 50 - 1
     for number, window in enumerate(seen):
         assert np.array_equal(window, padded[50 * number : 50 * number + 100])
+
+
+def test_windows_of_several_clips_run_together_and_each_clip_gets_its_own(weights: Path) -> None:
+    """Three clips of 3, 1 and 2 windows, four at a time: what a batch gives is what each window gives alone."""
+    pictures = small(io.BytesIO(videos.shots(60, 66)))
+    clips = [pictures, pictures[55:70], pictures[::-1][:90]]
+    network = transnetv2.Detector(weights, "fp32", "cpu")
+    sizes: list[int] = []
+
+    def detector(windows: np.ndarray) -> np.ndarray:
+        sizes.append(len(windows))
+        return network(windows)
+
+    gather = transnetv2.Gather(detector, batch=4)
+    streams = [transnetv2.Stream(gather) for _ in clips]
+    known = [[p for picture in clip for p in s.push(picture)] + s.finish() for s, clip in zip(streams, clips, strict=True)]
+    assert sizes == [4] and [len(k) for k in known] == [0, 15, 0]  # the last window of four was the second clip's
+    gather.flush()
+    gather.flush()  # nothing is left to run
+    known = [k + s.finish() for k, s in zip(known, streams, strict=True)]
+    assert sizes == [4, 2] and [len(k) for k in known] == [126, 15, 90]
+    for clip, together in zip(clips, known, strict=True):
+        assert np.abs(probabilities(network, clip) - together).max() < 1e-5
+    assert [s.finish() for s in streams] == [[], [], []]
 
 
 def test_finds_the_cuts_of_a_made_video(weights: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import av
@@ -145,3 +146,37 @@ def test_input_metadata_is_not_touched(man: np.ndarray) -> None:
     before = copy.deepcopy(sample.meta)
     crop(loaded(), sample)
     assert {name: sample.meta[name] for name in before} == before
+
+
+@pytest.fixture(scope="module")
+def yolo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random YOLO."""
+    pytest.importorskip("ultralytics", reason="needs the paper extra")
+    from tests import tiny
+
+    return str(tiny.yolo_face(tmp_path_factory.mktemp("yolo") / "face.pt"))
+
+
+@pytest.mark.paper
+def test_yolo_faces_have_no_landmarks_and_lie_in_their_person(yolo: str, man: np.ndarray) -> None:
+    sample = make(man, mask(man, 10, 20, 150, 144))
+    meta = crop(loaded(model="yolo", weights=yolo, min_score=0.2, min_side=1), sample)
+    (face,) = meta["faces"]
+    assert face["landmarks"] == [] and face["inside"] == 1.0 and face["score"] >= 0.2
+    assert Path(yolo).is_file() and any(miss["reason"] == "taken" for miss in meta["misses"])
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("person, faces", [(True, 1), (False, 0)])
+def test_a_word_for_a_human_has_a_face_whatever_the_detector_calls_it(
+    yolo: str, man: np.ndarray, person: bool, faces: int
+) -> None:
+    sample = make(man, mask(man, 10, 20, 150, 144), label="person" if not person else "woman")
+    sample.meta["segment_entities"]["entities"][0]["person"] = person
+    assert len(crop(loaded(model="yolo", weights=yolo, min_side=1), sample)["faces"]) == faces
+
+
+def test_models_are_what_the_knobs_need() -> None:
+    assert CropFaces().models() == ("centerface",)
+    assert CropFaces(model="yolo").models() == ("yolo-face",)
+    assert CropFaces(model="yolo", weights="face.pt").models() == ()

@@ -4,13 +4,18 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from curation import recipe, store
+from curation.models.endpoint import EndpointError
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.extract_entities import KINDS, ExtractEntities, post_process
+from tests.language_models import tiny_mistral
+from tests.servers import Server, chat, say
 
 GOLD = json.loads(Path(__file__).with_name("entities_gold.json").read_text())
 
@@ -141,6 +146,84 @@ def test_accuracy_on_captions_labelled_by_hand(stage: ExtractEntities) -> None:
         pairs = [(Counter(words(s, kind)), Counter(row[kind])) for s, row in zip(samples, GOLD, strict=True)]
         hits, found, true = (sum(c.total() for c in counts) for counts in zip(*((f & t, f, t) for f, t in pairs), strict=True))
         assert hits / found >= floor and hits / true >= floor, (kind, hits / found, hits / true)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of its own that has WordNet."""
+    wordnet, home = store.path("wordnet"), tmp_path / "home"
+    (home / "models").mkdir(parents=True)
+    (home / "models/wordnet").symlink_to(wordnet)
+    monkeypatch.setenv("CURATION_HOME", str(home))
+    return home
+
+
+def load(text: str, tmp_path: Path) -> ExtractEntities:
+    (tmp_path / "r.yaml").write_text(f"plan: [{{extract_entities: {text}}}]\nclips: [split_shots, sample_frames]")
+    return recipe.load(tmp_path / "r.yaml").plan[0]  # type: ignore[return-value]
+
+
+def test_models_by_knob(tmp_path: Path) -> None:
+    assert load("{model: rules}", tmp_path).models() == ("spacy-en", "wordnet")
+    assert load("{model: mistral}", tmp_path).models() == ("wordnet", "mistral-7b-instruct")
+    assert load("{model: mistral, weights: /here}", tmp_path).models() == ("wordnet",)
+    assert load("{model: 'http://gpu-1:8000/v1', served_model: m, timeout: 9}", tmp_path).models() == ("wordnet",)
+
+
+@pytest.mark.parametrize(
+    "knobs", ["{model: gpt}", "{model: 'ftp://x/v1'}", "{model: 'http://user:key@x/v1'}", "{timeout: 0}", "{max_tokens: 0}"]
+)
+def test_a_wrong_knob_is_one_line(knobs: str, tmp_path: Path) -> None:
+    with pytest.raises(recipe.RecipeError, match=r"r.yaml:1: extract_entities\."):
+        load(knobs, tmp_path)
+
+
+def test_an_endpoint_answers(stage: ExtractEntities, server: Server, home: Path) -> None:
+    """One caption's answer holds, one breaks the rules, one does not come, one is known from before."""
+    said = {
+        "A man with a cup.": chat('{"background": [], "subject": ["man"], "object": ["cup"]}'),
+        "A dog.": chat("Sure! The dog."),
+        "A cat.": say(400, {"error": {"message": "no"}}),
+    }
+
+    def by_caption(handler: BaseHTTPRequestHandler, body: dict) -> None:
+        said[body["messages"][-1]["content"].removeprefix("Caption: ")](handler, body)
+
+    server.script = [say(200, {"data": [{"id": "some-7b"}]}), by_caption]
+    endpoint = ExtractEntities(model=server.url)
+    endpoint.load()
+    good, broken, failed = run(endpoint, *said)
+    assert good.verdict.status == "kept" and words(good, "object") == ["cup"]
+    expected = {"model": server.url, "served_model": "some-7b", "guided": True}
+    assert expected.items() <= good.meta["extract_entities"].items()
+    assert broken.verdict.reason == "invalid_answer" and broken.meta["extract_entities"]["answer"] == "Sure! The dog."
+    assert failed.verdict.status == "failed" and "status 400: no" in failed.verdict.reason
+    heard = len(server.heard)
+    assert run(endpoint, "A man with a cup.")[0].meta == good.meta and len(server.heard) == heard
+    assert list(home.glob("answers/*/*/*.jsonl"))
+
+
+def test_no_endpoint_is_said_when_it_loads(server: Server) -> None:
+    server.close()
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        ExtractEntities(model=server.url).load()
+
+
+@pytest.mark.paper
+def test_mistral_from_a_folder(tmp_path: Path, home: Path) -> None:
+    """The engine, the guide, the checks and the cache together; random weights, so only the form of the answers is known."""
+    pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
+    mistral = ExtractEntities(model="mistral", weights=str(tiny_mistral(tmp_path)))
+    mistral.load()
+    captions = [row["caption"] for row in GOLD[:8]] + ["", 'A "man" \\ 🎸']
+    found = run(mistral, *captions)
+    mistral.namer.ask.close()  # type: ignore[attr-defined]
+    assert {s.verdict.reason for s in found} <= {"", "no_subject", "plural_subject", "no_caption"}
+    for sample in found:
+        meta = sample.meta["extract_entities"]
+        assert (meta["model"], meta["guided"]) == ("mistral", True)
+        assert all(sample.caption[slice(*e["span"])] == e["word"] for e in meta["entities"])
+    assert [s.meta for s in run(mistral, *captions)] == [s.meta for s in found]  # the engine is closed: the cache answers
 
 
 def test_batches_do_not_change_the_result(stage: ExtractEntities) -> None:

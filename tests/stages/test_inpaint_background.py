@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,8 @@ from curation import store
 from curation.models.nanodet import NanoDet
 from curation.sample import Sample
 from curation.stage import apply
-from curation.stages.inpaint_background import InpaintBackground, boxes_mask, leak_score, with_neighbours
+from curation.stages.inpaint_background import InpaintBackground
+from curation.stages.removal import PROTOCOL, boxes_mask, leak_score, prompt, seed, with_neighbours
 
 NAME = "inpaint_background"
 HEIGHT, WIDTH = 360, 640
@@ -228,3 +230,117 @@ def test_boxes_mask_grows_and_stays_in_the_frame() -> None:
     mask = boxes_mask([(10, 10, 20, 30), (-50, -50, -20, -20)], (40, 25, 3), grow=0.1)
     ys, xs = np.nonzero(mask)
     assert (ys.min(), ys.max(), xs.min(), xs.max()) == (8, 31, 9, 20)
+
+
+def test_a_label_outside_coco_stands_for_the_class_it_means() -> None:
+    """An open-vocabulary backend labels by the word: the man nobody named is found all the same."""
+    sample = walk(left=60)
+    sample.files["frame1.jpg"] = jpeg(with_man(with_man(scenery(), 60), 420))
+    sample.meta["segment_entities"]["entities"][0]["refs"][0]["label"] = "boy"
+    assert run(sample)[1]["instances"] == 1
+    assert run(sample, instances=False)[1]["instances"] == 0
+
+
+def test_the_prompt_is_the_background_words_or_the_protocol_s() -> None:
+    words = [{"word": "street", "kind": "background"}, {"word": "man", "kind": "subject"}, {"word": "sky", "kind": "background"}]
+    sample = Sample("clip", meta={"extract_entities": {"entities": words}})
+    assert prompt(sample, words=True) == "street, sky"
+    assert prompt(sample, words=False) == PROTOCOL
+    words.clear()
+    assert prompt(sample, words=True) == PROTOCOL
+
+
+def test_seeds_come_from_the_key_and_the_try() -> None:
+    assert seed("a", 0) == seed("a", 0) and len({seed(key, n) for key in ("a", "b", "a 0") for n in range(3)}) == 9
+    assert 0 <= seed("a", 0) < 2**32
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> InpaintBackground:
+    """The stage with a tiny random model: it paints noise, where it should."""
+    pytest.importorskip("diffusers", reason="the paper extra is not installed")
+    from tests.models.test_stable_diffusion import checkpoint
+
+    folder = checkpoint(tmp_path_factory.mktemp("sd"))
+    stage = InpaintBackground(model="stable-diffusion", weights=str(folder), side=128, steps=2, instances=False)
+    assert stage.models() == ("nanodet", "wordnet")
+    stage.load()
+    return stage
+
+
+class Stubborn:
+    """A painter that leaves the man where he is on the first tries, then paints grey; it remembers what it was asked for."""
+
+    def __init__(self, times: int):
+        self.times, self.asked = times, []
+
+    def __call__(self, images: list, holes: list, prompts: list, seeds: list) -> list[np.ndarray]:
+        self.asked.append((prompts, seeds))
+        shape = holes[0].shape[::-1]
+        return [cv2.resize(i, shape) if len(self.asked) <= self.times else np.full((*shape, 3), 128, np.uint8) for i in images]
+
+
+def stubborn(stage: InpaintBackground, times: int, **knobs: Any) -> tuple[InpaintBackground, Stubborn]:
+    other = replace(stage, **knobs)
+    other.__dict__ |= {k: v for k, v in stage.__dict__.items() if k.startswith("_")}
+    other._diffusion = painter = Stubborn(times)
+    return other, painter
+
+
+@pytest.mark.paper
+def test_stable_diffusion_paints_the_hole_and_nothing_else(diffusion: InpaintBackground) -> None:
+    sample = apply(diffusion, [walk(scale=2)])[0]
+    meta = sample.meta[NAME]
+    assert meta["method"] == "stable-diffusion" and meta["member"] == "background.jpg" and meta["prompt"] == PROTOCOL
+    assert meta["invented"] == meta["hole"] > 0.08 and list(meta["leaks"]) == ["stable-diffusion.0"]
+    frame, result = decode(sample.files["frame1.jpg"]), decode(sample.files["background.jpg"])
+    outside = ~boxes_mask([(416, 176, 880, 576)], frame.shape, grow=0)
+    assert result.shape == frame.shape and (result[outside] == decode(jpeg(frame))[outside]).all()
+    inside = np.s_[260:480, 520:770]
+    assert psnr(result[inside], frame[inside]) < 20
+
+
+@pytest.mark.paper
+def test_stable_diffusion_gives_the_same_bytes_in_any_batch(diffusion: InpaintBackground) -> None:
+    def clips() -> list[Sample]:
+        empty = make(scenery(), [], {"refs": []}, kind="object")
+        lost = make(scenery(), [], {"refs": [], "misses": []})
+        made = [walk(), empty, walk(left=120), lost, walk(left=300)]
+        for i, sample in enumerate(made):
+            sample.key = f"clip{i}"
+        return made
+
+    together = apply(diffusion, clips())
+    assert [s.meta[NAME]["method"] for s in together] == [
+        "stable-diffusion",
+        "frame",
+        "stable-diffusion",
+        "none",
+        "stable-diffusion",
+    ]
+    assert together[3].meta[NAME]["reason"] == "subject_not_localised" and "background.jpg" not in together[3].files
+    for sample, alone in zip(together, (apply(diffusion, [clip])[0] for clip in clips()), strict=True):
+        assert sample.files == alone.files and sample.meta == alone.meta
+
+
+@pytest.mark.paper
+def test_a_leak_is_tried_again_with_another_seed(diffusion: InpaintBackground) -> None:
+    stage, painter = stubborn(diffusion, times=1)
+    first, second = walk(), walk(left=120)
+    first.key, second.key = "a", "b"
+    samples = apply(stage, [first, second])
+    assert [seeds for _, seeds in painter.asked] == [[seed("a", 0), seed("b", 0)], [seed("a", 1), seed("b", 1)]]
+    for sample in samples:
+        leaks = sample.meta[NAME]["leaks"]
+        assert leaks["stable-diffusion.0"] > 0.3 > 0.2 > leaks["stable-diffusion.1"]
+        assert sample.meta[NAME]["reason"] is None and "background.jpg" in sample.files
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("on_leak", ["omit", "reject"])
+def test_a_leak_that_stays_gives_up(diffusion: InpaintBackground, on_leak: str) -> None:
+    stage, painter = stubborn(diffusion, times=9, on_leak=on_leak, retries=1)
+    sample = apply(stage, [walk()])[0]
+    assert len(painter.asked) == 2 and "background.jpg" not in sample.files
+    assert sample.meta[NAME]["reason"] == "leaked" and len(sample.meta[NAME]["leaks"]) == 2
+    assert sample.verdict.reason == ("background_leaked" if on_leak == "reject" else "")

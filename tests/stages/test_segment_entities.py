@@ -141,3 +141,79 @@ def test_an_unreadable_frame_fails_the_clip(carphone: Path) -> None:
     sample = clip(carphone, man="subject")
     sample.files["frame1.jpg"] = b"no jpeg"
     assert apply(stage(), [sample])[0].verdict.status == "failed"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tiny random GroundingDINO and SAM."""
+    pytest.importorskip("groundingdino", reason="needs the paper extra")
+    pytest.importorskip("segment_anything", reason="needs the paper extra")
+    from tests import tiny
+
+    return str(tiny.open_set(tmp_path_factory.mktemp("weights")))
+
+
+LOOSE: dict[str, Any] = {"min_area": 0.0, "max_area": 1.0, "iou_threshold": 0.0, "box_threshold": 0.4, "require": "none"}
+
+
+@pytest.mark.paper
+def test_any_word_is_localised_by_groundingdino_and_cut_out_by_sam(weights: str, carphone: Path) -> None:
+    sample = clip(carphone, man="subject", long_brown_hair="object", car="background", poodle="subject")
+    done, entities = run(sample, model="groundingdino", weights=weights, **LOOSE)
+    assert done.alive and [e["label"] for e in entities] == ["man", "long brown hair", None, "poodle"]
+    assert [e.get("person") for e in entities] == [True, False, None, False]
+    refs = [ref for entity in entities for ref in entity["refs"]]
+    assert refs and {ref["member"] for ref in refs} == {name for name in done.files if name.startswith("ref.")}
+    for entity in entities:
+        for ref in entity["refs"]:
+            assert ref["label"] == entity["label"] and 0.25 <= ref["score"] <= 1 and 0 <= ref["mask_score"] <= 1
+            assert ref["link"] is None or 0 <= ref["link"] <= 1
+            mask = coco.decode(ref["mask"]).astype(bool)
+            assert mask.shape == (144, 176) and ref["area"] == pytest.approx(mask.mean(), abs=1e-4)
+            cut = cv2.imdecode(np.frombuffer(done.files[ref["member"]], np.uint8), cv2.IMREAD_UNCHANGED)
+            x0, y0, x1, y1 = ref["box"]
+            assert np.array_equal(cut[..., 3] > 0, mask[y0:y1, x0:x1])
+    assert json.loads(json.dumps(done.meta)) == done.meta
+
+
+@pytest.mark.paper
+def test_clips_through_the_detector_together_end_as_alone(weights: str, carphone: Path) -> None:
+    made = stage(model="groundingdino", weights=weights, **LOOSE | {"require": "subject"})
+    words = [{"man": "subject", "car": "object"}, {"a_cat": "object"}, {"woman": "subject", "mask": "object"}]
+    together = apply(made, [clip(carphone, **row) for row in words])
+    assert [sample.verdict.reason for sample in together] == ["", "no_subject_localised", ""]
+    for row, sample in zip(words, together, strict=True):
+        (alone,) = apply(made, [clip(carphone, **row)])
+        assert alone.verdict == sample.verdict and alone.files.keys() == sample.files.keys()
+        for ours, theirs in zip(
+            sample.meta["segment_entities"]["entities"], alone.meta["segment_entities"]["entities"], strict=True
+        ):
+            assert [r["score"] for r in ours["refs"]] == pytest.approx([r["score"] for r in theirs["refs"]], abs=2e-4)
+
+
+@pytest.mark.paper
+def test_a_broken_clip_in_a_batch_fails_alone(weights: str, carphone: Path) -> None:
+    broken, whole = clip(carphone, man="subject"), clip(carphone, man="subject")
+    broken.files["frame1.jpg"] = b"no jpeg"
+    done = apply(stage(model="groundingdino", weights=weights, **LOOSE), [broken, whole])
+    assert [sample.verdict.status for sample in done] == ["failed", "kept"]
+
+
+@pytest.mark.paper
+@pytest.mark.parametrize("knobs, reason", [({"min_link": 1.0}, "other_individual"), ({"iou_threshold": 1.0}, "mask_uncertain")])
+def test_what_groundingdino_finds_may_be_refused(weights: str, carphone: Path, knobs: dict[str, Any], reason: str) -> None:
+    _, (man,) = run(clip(carphone, man="subject"), model="groundingdino", weights=weights, **LOOSE | knobs)
+    misses = [miss for miss in man["misses"] if miss["reason"] == reason]
+    assert misses and all({"score", "link", "mask_score", "area", "box"} <= miss.keys() for miss in misses)
+
+
+def test_models_are_what_the_knobs_need() -> None:
+    assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation")
+    assert "sam-vit-b" in SegmentEntities(model="groundingdino").models()
+    assert SegmentEntities(model="groundingdino", weights="here").models() == ("wordnet",)
+
+
+@pytest.mark.paper
+def test_a_folder_without_the_weights_says_what_is_missing(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"should hold one groundingdino\*\.pth, it holds 0"):
+        stage(model="groundingdino", weights=str(tmp_path))

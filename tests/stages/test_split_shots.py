@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation import store, video
@@ -88,6 +89,44 @@ def test_each_source_frame_is_decoded_once_and_each_clip_once_after_that(source:
     apply(SampleFrames(), list(shots.values()))
     assert decoded == {"file": 180, "memory": sum(shot.meta["split_shots"]["frames"] for shot in shots.values())}
     assert decoded["memory"] == 180 + 75 + 90
+
+
+def test_windows_run_in_batches_across_clips_change_nothing(source: Path, tmp_path: Path) -> None:
+    """As on a GPU: scores come late, after other clips of the source were read, and after other sources were."""
+    videos.numbered(40, path=tmp_path / "a.mp4")
+    videos.shots(50, 50, path=tmp_path / "b.mp4")
+    (tmp_path / "c.mp4").write_bytes((tmp_path / "b.mp4").read_bytes()[:-900])
+
+    seen: dict[bytes, np.ndarray] = {}  # each window is computed once
+
+    def run(batch: int, **knobs: Any) -> tuple[dict[str, Sample], list[int]]:
+        spans = {"0": (None, 2.3), "1": (1.0, 4.0), "2": (4.5, 5.5)}
+        clips = [planned(key, source, *span) for key, span in spans.items()]
+        clips += [planned(name, tmp_path / f"{name}.mp4") for name in "abc"]
+        stage = SplitShots(min_seconds=0.0, preset="ultrafast", **knobs)
+        stage.load()
+        sizes, network = [], stage._network
+
+        def counted(windows: np.ndarray) -> np.ndarray:
+            sizes.append(len(windows))
+            for window in windows:
+                if window.tobytes() not in seen:
+                    seen[window.tobytes()] = network(window[None])
+            return np.concatenate([seen[window.tobytes()] for window in windows])
+
+        counted.batch = batch  # type: ignore[attr-defined]
+        stage._network = counted  # type: ignore[assignment]
+        return {sample.key: sample for sample in apply(stage, clips)}, sizes
+
+    for knobs in ({"on_boundary": "split"}, {"on_boundary": "drop", "buffer_mb": 0}):
+        try:
+            (one, alone), (many, together) = run(1, **knobs), run(4, **knobs)
+        except store.StoreError as error:
+            pytest.skip(str(error))
+        assert set(alone) == {1} and set(together[:-1]) == {4} and sum(alone) == sum(together)
+        assert list(one) == list(many) and verdict(many["c"])[0] == "failed"
+        for key, sample in one.items():
+            assert (many[key].files, many[key].meta, many[key].verdict) == (sample.files, sample.meta, sample.verdict)
 
 
 def test_a_whole_file_without_a_cut_passes_byte_for_byte_with_its_sound(tmp_path: Path, decoded: Counter[str]) -> None:

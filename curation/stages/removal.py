@@ -1,0 +1,93 @@
+"""What the middle frame is to lose for a clean background, and what is to be seen instead, by the stages before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from curation.members import from_rle
+from curation.sample import Sample
+
+if TYPE_CHECKING:
+    from curation.models.nanodet import Detection
+
+MIDDLE = 1
+"""Which reference frame is painted: the middle one (PAPER.md §1.9)."""
+PROTOCOL = "clean and empty background"
+"""The prompt of MP's released code (PAPER.md §1.9)."""
+Box = Sequence[float]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What the middle frame is to lose. `labels` and `subjects` are detector classes of all entities and of the subjects.
+
+    `boxes` are those of `masks` (native size) and, last, the `unmasked` ones: boxes that were found but not cut out.
+    `unseen`: a subject is found only on other frames. `lost`: a subject is found on none, so it may be anywhere.
+    """
+
+    masks: list[np.ndarray]
+    boxes: list[Box]
+    unmasked: list[Box]
+    labels: set[str]
+    subjects: set[str]
+    unseen: bool
+    lost: bool
+
+
+def removal(sample: Sample, known: Callable[[str], str] = str) -> Removal:
+    """From the refs and misses of `segment_entities`; `known` turns their labels into classes of the detector at hand."""
+    entities = sample.meta["segment_entities"]["entities"]
+    kinds = [entity["kind"] for entity in sample.meta["extract_entities"]["entities"]]
+    found = [entity["refs"] + [miss for miss in entity.get("misses", ()) if "box" in miss] for entity in entities]
+    subjects = [sightings for sightings, kind in zip(found, kinds, strict=True) if kind == "subject"]
+    here = [sighting for sightings in found for sighting in sightings if sighting["frame"] == MIDDLE]
+    masked, unmasked = [s for s in here if "mask" in s], [s["box"] for s in here if "mask" not in s]
+    return Removal(
+        masks=[from_rle(s["mask"]) for s in masked],
+        boxes=[s["box"] for s in masked] + unmasked,
+        unmasked=unmasked,
+        labels={known(s["label"]) for sightings in found for s in sightings},
+        subjects={known(s["label"]) for sightings in subjects for s in sightings},
+        unseen=any(all(s["frame"] != MIDDLE for s in sightings) for sightings in subjects),
+        lost=not all(subjects),
+    )
+
+
+def boxes_mask(boxes: Sequence[Box], shape: tuple[int, ...], grow: float) -> np.ndarray:
+    """bool H×W, true inside any box after it grew by `grow` of its sides on each side."""
+    mask = np.zeros(shape[:2], bool)
+    for x0, y0, x1, y1 in boxes:
+        dx, dy = grow * (x1 - x0), grow * (y1 - y0)
+        mask[max(0, int(y0 - dy)) : max(0, round(y1 + dy)), max(0, int(x0 - dx)) : max(0, round(x1 + dx))] = True
+    return mask
+
+
+def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
+    """The boxes of one frame and those of the frames before and after it that match none of its own: a detector misses frames."""
+    from curation.models.boxes import iou
+
+    own = np.array(boxes[index], float).reshape(-1, 4)
+    beside = [box for i in (index - 1, index + 1) if 0 <= i < len(boxes) for box in boxes[i]]
+    return [*boxes[index], *(box for box in beside if not (iou(np.array(box), own) > 0.1).any())]
+
+
+def leak_score(detections: Sequence[Detection], hole: np.ndarray) -> float:
+    """Highest score of a detection whose box lies mostly in the hole; 0.0 when there is none."""
+    boxes = [(d.score, boxes_mask([d.box], hole.shape, grow=0.0)) for d in detections]
+    return max((float(score) for score, box in boxes if box.any() and hole[box].mean() > 0.5), default=0.0)
+
+
+def prompt(sample: Sample, words: bool) -> str:
+    """What is to be seen instead: the caption's background words (if `words`, and it has any), else MP's prompt."""
+    found = [entity["word"] for entity in sample.meta["extract_entities"]["entities"] if entity["kind"] == "background"]
+    return ", ".join(found) if found and words else PROTOCOL
+
+
+def seed(key: str, attempt: int) -> int:
+    """The seed of a sample's n-th try, in [0, 2³²)."""
+    return int.from_bytes(hashlib.sha256(f"{key} {attempt}".encode()).digest()[:4], "big")

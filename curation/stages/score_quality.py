@@ -1,0 +1,124 @@
+"""Reject clips that teach a video model nothing: stills, slight motion, pictures in pictures, screen recordings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from curation import store
+from curation.members import from_jpeg
+from curation.sample import Sample
+from curation.stage import Reject, Resources, Result, Stage, one_line
+
+DESIRABLE = "desirable"
+CLASSES = (DESIRABLE, "still_foreground_image", "slight_motion", "screen_in_screen", "computer_screen_recording")
+"""PAPER.md §1.2."""
+WEAK = "low_desirable_score"
+"""Desirable more than anything else, and still below the threshold: Panda-70M's name for it (PAPER.md §2)."""
+
+
+@dataclass(kw_only=True)
+class ScoreQuality(Stage):
+    """Classify each clip by VideoMAE, or take Panda-70M's published label, and keep what is desirable (PAPER.md §1.2).
+
+    The network sees frames of sample_frames' window, evenly spaced; nothing is decoded here. Metadata: `label`, the likeliest
+    class; from the model also `probabilities`, by class, and `frames`, the indices of those it saw. A clip is rejected with its
+    class as the reason. With `labels_from: panda70m` the stage may stand under `plan:`, so that no rejected clip is opened.
+    """
+
+    resources: ClassVar[Resources] = Resources(batch=8)
+    reads: ClassVar[tuple[str, ...]] = ("_window.*.jpg",)
+
+    labels_from: Literal["model", "panda70m"] = "model"
+    """Who judges: a network, or the `desirable_filtering` of the input."""
+    weights: str | None = None
+    """Folder of a VideoMAE fine-tuned to the five classes, as transformers saves it. None is published: it is the user's own."""
+    min_desirable: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least probability of `desirable`; not stated by the paper."""
+
+    def __post_init__(self) -> None:
+        if self.labels_from == "panda70m":
+            self.reads = ("caption",)  # type: ignore[misc] # the labels come with it, before any video is opened
+
+    def load(self) -> None:
+        if self.labels_from == "model":
+            import torch
+
+            torch.set_num_threads(1)
+            self._network = _network(self.weights)
+            self._classes = [class_of(label) for label in self._network.labels]
+            if missing := [name for name in CLASSES if name not in self._classes]:
+                labels = ", ".join(self._network.labels)
+                raise store.StoreError(f"score_quality.weights: {self.weights} knows {labels}, and so lacks {', '.join(missing)}")
+
+    def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        if self.labels_from == "panda70m":
+            return super().process_batch(samples)
+        from curation.models.videomae import probabilities
+
+        chosen = [_spread(sample, self._network.frames) for sample in samples]
+        logits = self._network.logits([pictures for _, pictures in chosen])
+        return [
+            self._judge(sample, indices, shares)
+            for sample, (indices, _), shares in zip(samples, chosen, probabilities(logits).tolist(), strict=True)
+        ]
+
+    def process(self, sample: Sample) -> Sample:
+        """By the label that came with the clip."""
+        label = sample.meta["source"].get("desirable_filtering")
+        if not label:
+            raise Reject("no_quality_label")
+        sample.meta[self.name] = {"label": class_of(label)}
+        if class_of(label) != DESIRABLE:
+            raise Reject(class_of(label))
+        return sample
+
+    def _judge(self, sample: Sample, indices: list[int], shares: list[float]) -> Result:
+        by_class = {name: round(share, 4) for name, share in zip(self._classes, shares, strict=True)}
+        label = self._classes[int(np.argmax(shares))]
+        sample.meta[self.name] = {"label": label, "probabilities": by_class, "frames": indices}
+        if by_class[DESIRABLE] >= self.min_desirable:
+            return sample
+        return Reject(WEAK if label == DESIRABLE else label)
+
+
+def class_of(label: str) -> str:
+    """A checkpoint's or Panda-70M's label as the paper's class: `2_tiny_camera_movement` → `slight_motion`."""
+    name = re.sub(r"^\d+_", "", re.sub(r"\W+", "_", label.strip().lower()))
+    return "slight_motion" if name == "tiny_camera_movement" else name
+
+
+def _network(weights: str | None) -> Any:
+    """Raises `StoreError`, one line, when the folder is not what it should be."""
+    wanted = "a folder with config.json and model.safetensors of a VideoMAE fine-tuned to the classes of PAPER.md §1.2"
+    if weights is None:
+        other = "or `labels_from: panda70m` where the input has Panda-70M's labels"
+        raise store.StoreError(f"score_quality: no checkpoint is published, so set `weights` to {wanted}, {other}")
+    folder = Path(weights).expanduser()
+    if not (folder / "config.json").is_file():
+        raise store.StoreError(f"score_quality.weights: no config.json in {folder}: it should be {wanted}")
+    from curation.models.device import pick
+    from curation.models.videomae import VideoMAE
+
+    try:
+        return VideoMAE(folder, pick())
+    except (OSError, ValueError, KeyError) as error:
+        raise store.StoreError(f"score_quality.weights: {folder} cannot be loaded: {one_line(error)}") from error
+
+
+def _spread(sample: Sample, count: int) -> tuple[list[int], np.ndarray]:
+    """`count` evenly spaced frames of the window, some twice if it holds fewer: indices in the clip, uint8 RGB [·, H, W, 3]."""
+    members = sorted(name for name in sample.files if fnmatchcase(name, "_window.*.jpg"))
+    if not members:
+        raise LookupError(f"the window of sample_frames is empty: set its `window` to {count} or more")
+    places = [round(i * (len(members) - 1) / max(1, count - 1)) for i in range(count)]
+    pictures = {place: from_jpeg(sample.files[members[place]]) for place in places}
+    window = sample.meta["sample_frames"]["window"]
+    return [window[place] for place in places], np.stack([pictures[place] for place in places])

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from curation import store
+from curation.models.answers import Answers
+from curation.models.llm import Asker, Question, Vllm, weights_digest
+from curation.models.spans import answer
+from curation.models.wordnet import WordNet
+from curation.stages.extract_entities import post_process
+from tests.language_models import tiny_mistral
+
+CAPTIONS = [
+    "A woman in a mask and coat, with long brown hair, shows a small green-capped bottle to the camera.",
+    'A man says "hi" to C:\\x.',
+    "A 🎸 player and a naïve café's cat 猫.",
+    "A dog\nand a cat",
+    "x" * 300,
+    "",
+    "A red car. " * 150,
+]
+
+
+class Parrot:
+    """Answers with what it was shown last; fails on "bad"; remembers every question."""
+
+    def __init__(self) -> None:
+        self.asked: list[Question] = []
+
+    def __call__(self, questions: Sequence[Question]) -> list[str | Exception]:
+        self.asked += questions
+        said = [q.messages[-1]["content"].removeprefix("Caption: ") for q in questions]
+        return [OSError("bad") if text == "bad" else text for text in said]
+
+
+def test_equal_captions_and_known_ones_are_not_asked_again(tmp_path: Path) -> None:
+    parrot = Parrot()
+    asker = Asker(parrot, "weights", Answers(tmp_path))
+    assert asker(["a dog", "a cat", "a dog"]) == ["a dog", "a cat", "a dog"] and len(parrot.asked) == 2
+    assert Asker(parrot, "weights", Answers(tmp_path))(["a cat", "a cow"]) == ["a cat", "a cow"] and len(parrot.asked) == 3
+    assert asker([]) == [] and len(parrot.asked) == 3
+
+
+def test_whatever_decides_an_answer_is_in_its_key(tmp_path: Path) -> None:
+    parrot, answers = Parrot(), Answers(tmp_path)
+    Asker(parrot, "weights", answers)(["a dog"])
+    Asker(parrot, "other weights", answers)(["a dog"])
+    Asker(parrot, "weights", answers, guided=False)(["a dog"])
+    Asker(parrot, "weights", answers, guided=False, max_tokens=9)(["a dog"])
+    Asker(parrot, "weights", answers, subjects="agent")(["a dog"])
+    assert len(parrot.asked) == 5
+    assert [q.schema is None for q in parrot.asked] == [False, False, True, True, False] and parrot.asked[3].max_tokens == 9
+
+
+def test_an_error_is_one_captions_and_is_not_kept(tmp_path: Path) -> None:
+    parrot = Parrot()
+    asker = Asker(parrot, "weights", Answers(tmp_path))
+    good, bad = asker(["good", "bad"])
+    assert good == "good" and isinstance(bad, OSError)
+    assert isinstance(asker(["bad", "good"])[0], OSError) and len(parrot.asked) == 3
+
+
+def test_a_caption_without_a_span_is_not_asked_about(tmp_path: Path) -> None:
+    parrot = Parrot()
+    assert Asker(parrot, "weights", Answers(tmp_path))(["🎸 !"]) == [answer()] and not parrot.asked
+    assert Asker(parrot, "weights", Answers(tmp_path), guided=False)(["🎸 !"]) == ["🎸 !"]
+
+
+def test_weights_have_an_identity(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/model").write_bytes(b"0" * 5_000_000)
+    first = weights_digest(tmp_path / "a")
+    (tmp_path / "a/.verified").write_text("not part of it")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert weights_digest(tmp_path / "b") == first
+    (tmp_path / "b/model").write_bytes(b"0" * 4_999_999 + b"1")
+    assert weights_digest(tmp_path / "b") != first
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
+    model = Vllm(tiny_mistral(tmp_path_factory.mktemp("mistral")), memory=0.3)
+    yield model
+    model.close()
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.mark.paper
+def test_random_weights_can_but_answer_in_spans(mistral: Vllm, tmp_path: Path) -> None:
+    answers = Asker(mistral, "tiny", Answers(tmp_path))(CAPTIONS)
+    for caption, text in zip(CAPTIONS, answers, strict=True):
+        assert isinstance(text, str), text
+        assert json.loads(text).keys() == {"background", "subject", "object"}
+        entities, reason = post_process(caption, text, lambda _: False)
+        assert reason in (None, "no_subject", "plural_subject")
+        assert all(caption[slice(*e["span"])] == e["word"] for e in entities)
+    unguided = Asker(mistral, "tiny", Answers(tmp_path), guided=False, max_tokens=40)(CAPTIONS)
+    assert {post_process(c, t, lambda _: False)[1] for c, t in zip(CAPTIONS, unguided, strict=True)} == {"invalid_answer"}  # type: ignore[arg-type]
+
+
+@pytest.mark.paper
+def test_callers_share_the_engine(mistral: Vllm, tmp_path: Path) -> None:
+    """What several threads ask at once is answered as if each were alone, and never mixed up."""
+    asker = Asker(mistral, "tiny", Answers(tmp_path / "alone"))
+    alone = [asker([caption])[0] for caption in CAPTIONS]
+    with ThreadPoolExecutor(4) as pool:
+        parts = [Asker(mistral, "tiny", Answers(tmp_path / str(i))) for i in range(4)]
+        together = list(pool.map(lambda part: part(CAPTIONS), parts))
+    for found in together:
+        for caption, text in zip(CAPTIONS, found, strict=True):
+            assert post_process(caption, text, lambda _: False)[1] in (None, "no_subject", "plural_subject")
+    assert sum(found == alone for found in together) >= 3  # bfloat16 may turn a tie of random weights another way
+
+
+@pytest.mark.paper
+def test_too_long_a_question_fails_alone(mistral: Vllm) -> None:
+    long, short = ([{"role": "user", "content": text}] for text in ("🎸" * 6000, "a dog"))
+    bad, good = mistral([Question(long, None, 5), Question(short, None, 5)])
+    assert "maximum context length" in str(bad) and isinstance(good, str)
+
+
+@pytest.mark.paper
+def test_the_engine_is_this_process_and_leaves_nothing(mistral: Vllm, tmp_path: Path) -> None:
+    """No child while it works: so none can outlive it, however the worker ends."""
+    before = children()
+    second = Vllm(tiny_mistral(tmp_path))
+    assert second([Question([{"role": "user", "content": "a dog"}], None, 3)])
+    assert children() == before
+    second.close()
+    assert children() == before and not second.thread.is_alive()
+    assert not [thread for thread in threading.enumerate() if thread is second.thread]
+    with pytest.raises(RuntimeError, match="closed"):
+        second([Question([], None, 3)])
+
+
+@pytest.mark.paper
+def test_weights_that_do_not_load_are_said_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
+    with pytest.raises(FileNotFoundError):
+        Vllm(tmp_path)
+
+
+@pytest.mark.paper
+@pytest.mark.slow
+def test_real_language(tmp_path: Path, panda: Path) -> None:
+    """SmolLM2-135M on real captions: with the guide every answer is valid and every tag an exact span, without it most are."""
+    pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
+    from benchmarks.guided import captions_of, measure, smollm2
+
+    model = Vllm(smollm2(tmp_path))
+    is_plural = WordNet(store.path("wordnet")).is_plural
+    captions = captions_of(panda / "clips")
+    guided, unguided = (measure(model, captions, is_plural, guided=guided) for guided in (True, False))
+    model.close()
+    assert len(captions) >= 50 and (guided["valid"], guided["exact"]) == (1.0, 1.0)
+    assert unguided["valid"] > 0.8 and 0.3 < unguided["exact"] < 0.8
