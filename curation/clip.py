@@ -168,7 +168,7 @@ def _clip(sample: Sample, provenance: dict[str, Any]) -> Clip:
 def entities(sample: Sample) -> list[dict[str, Any]]:
     """The entities with their refs and faces joined, in caption order, as `Clip.entities` holds them."""
     named = sample.meta.get("extract_entities", {}).get("entities", [])
-    unsought = [{"refs": [], "reason": None if e["kind"] == "background" else "not_sought"} for e in named]
+    unsought: list[dict[str, Any]] = [{"refs": [], "reason": None if e["kind"] == "background" else "not_sought"} for e in named]
     found = sample.meta.get("segment_entities", {}).get("entities", unsought)
     faces = {(f["entity"], f["frame"]): f for f in sample.meta.get("crop_faces", {}).get("faces", [])}
     joined = []
