@@ -31,7 +31,7 @@ MOVERS = frozenset(
     {"person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird"}
     | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
 )
-"""COCO classes that are never taken from another frame, whatever the caption names: they come and go."""
+"""COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 Box = Sequence[float]
 Hidden = tuple[np.ndarray, np.ndarray]
 """A frame and the mask of what must not be taken from it."""
@@ -108,7 +108,7 @@ class InpaintBackground(Stage):
             meta["method"] = "frame"
             return sample.files[f"frame{MIDDLE}.jpg"]
         hole = self._hole(core)
-        others = self._others([image for image in window if image.shape == small.shape], removal.labels | MOVERS)
+        others = self._others([image for image in window if image.shape == small.shape], removal.labels | {"person"})
         painted = self._clean(small, core, hole, others, removal.labels | {"person"}, meta)
         if painted is None:
             return None
@@ -172,8 +172,13 @@ class InpaintBackground(Stage):
         return self._plate.fill_holes(grown)
 
     def _others(self, window: list[np.ndarray], labels: set[str]) -> list[Hidden]:
-        """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses."""
-        boxes = [[found.box for found in self._detect(image, self.hide_score, labels)] for image in window]
+        """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses.
+
+        That is whatever has one of the `labels`, and other movers unless they are parked: at one place most of the time.
+        """
+        found = [self._detect(image, self.hide_score, labels | MOVERS) for image in window]
+        places = [np.array([d.box for d in seen], float).reshape(-1, 4) for seen in found]
+        boxes = [[d.box for d in seen if d.label in labels or not is_parked(d.box, places)] for seen in found]
         return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
 
     def _at_work_size(self, frame: np.ndarray, window: list[np.ndarray]) -> np.ndarray:
@@ -234,6 +239,13 @@ def boxes_mask(boxes: Sequence[Box], shape: tuple[int, ...], grow: float) -> np.
         dx, dy = grow * (x1 - x0), grow * (y1 - y0)
         mask[max(0, int(y0 - dy)) : max(0, round(y1 + dy)), max(0, int(x0 - dx)) : max(0, round(x1 + dx))] = True
     return mask
+
+
+def is_parked(box: Box, places: Sequence[np.ndarray]) -> bool:
+    """Whether something is found at this place in more than half of the frames; `places` are each frame's boxes, N×4."""
+    from curation.models.boxes import iou
+
+    return sum((iou(np.array(box, float), there) > 0.6).any() for there in places) > len(places) / 2
 
 
 def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
