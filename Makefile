@@ -8,7 +8,7 @@ ARGS   ?=
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate test test-slow check fmt schemas clean
+.PHONY: curate test test-slow test-paper check fmt schemas clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -32,9 +32,11 @@ curate: .venv/.base
 	@$(PAPER)/pip install -qq --disable-pip-version-check -e '.[dev,paper]' -c requirements/paper-constraints.txt
 	@touch $@
 
-test: .venv/.dev .venv-paper/.paper
-	@echo "== the fast tests (make test-slow: the others)"
+test: .venv/.dev
+	@echo "== the fast tests (make test-slow, make test-paper: the others)"
 	@$(BIN)/python -m pytest
+
+test-paper: .venv-paper/.paper
 	@echo "== the papers' models, with tiny checkpoints"
 	@$(PAPER)/python -m pytest -m paper
 

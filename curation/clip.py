@@ -93,7 +93,7 @@ class Entity(Model):
     """[first, last) character of the word in the caption."""
     refs: list[Ref]
     reason: str | None = None
-    """Why there are no refs, e.g. not_localised; null for those that have some, and for backgrounds."""
+    """Why there are no refs: not_localised, not_sought, …; null for those that have some, and for backgrounds."""
     rivals: int | None = None
     """How many words of this caption share the detector's class: above 1, which is which is a guess."""
 
@@ -168,7 +168,8 @@ def _clip(sample: Sample, provenance: dict[str, Any]) -> Clip:
 def entities(sample: Sample) -> list[dict[str, Any]]:
     """The entities with their refs and faces joined, in caption order, as `Clip.entities` holds them."""
     named = sample.meta.get("extract_entities", {}).get("entities", [])
-    found = sample.meta.get("segment_entities", {}).get("entities", [{"refs": []}] * len(named))
+    unsought: list[dict[str, Any]] = [{"refs": [], "reason": None if e["kind"] == "background" else "not_sought"} for e in named]
+    found = sample.meta.get("segment_entities", {}).get("entities", unsought)
     faces = {(f["entity"], f["frame"]): f for f in sample.meta.get("crop_faces", {}).get("faces", [])}
     joined = []
     for i, (entity, seen) in enumerate(zip(named, found, strict=True)):

@@ -55,7 +55,7 @@ class Counting:
             self.progress.start()
 
     def step(self, name: str, count: int) -> None:
-        """`count` more have passed the stage `name`."""
+        """`count` more have reached the stage `name`."""
         if self.progress:
             self.progress.advance(self.tasks[name], count)
 

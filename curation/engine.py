@@ -12,9 +12,10 @@ import os
 import pickle
 import socket
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +102,21 @@ class Worker:
         """Ray Data drops the worker before it ends its process; without Ray it goes with the run."""
         self.stage.close()
 
-    def run(self, unit: int, samples: list[Sample]) -> list[Sample]:
+    def run(self, unit: int, samples: list[Sample], step: Callable[[int], None] = lambda _: None) -> list[Sample]:
         """Apply the stage; a sample that has killed a worker twice fails, and where one died all go one by one."""
         with Journal(self.job.out, unit, self.stage.name, self.job.run, any_run=self.job.local) as journal:
             for sample in samples:
                 if sample.alive and journal.killer(sample.key):
                     sample.drop(FAILED, self.stage.name, "worker died")
+
+            def before(batch: Sequence[Sample]) -> None:
+                journal.touch(batch)
+                step(len(batch))
+
+            step(sum(not s.alive for s in samples))
             if not any(journal.suspect(s.key) for s in samples):
-                return apply(self.stage, samples, journal.touch)
-            return [out for s in samples for out in apply(self.stage, [s], journal.touch)]
+                return apply(self.stage, samples, before)
+            return [out for s in samples for out in apply(self.stage, [s], before)]
 
     def __call__(self, batch: Any) -> Any:
         """Ray Data's side: one row in, one row out; the samples travel pickled from actor to actor."""
@@ -126,13 +133,12 @@ Report = Callable[[dict[str, int]], None]
 
 
 def run_local(recipe: Recipe, job: Job, todo: list[int], report: Report, step: Callable[[str, int], None]) -> None:
-    """All stages in this process, unit after unit. `step(stage, samples)` is called after each stage of a unit."""
+    """All stages in this process, unit after unit. `step(stage, count)`: so many more samples have reached a stage."""
     workers = [Worker(stage, job, last=False) for stage in recipe.clips]
     for unit in todo:
         samples = job.read(unit)
         for worker in workers:
-            samples = worker.run(unit, samples)
-            step(worker.stage.name, len(samples))
+            samples = worker.run(unit, samples, partial(step, worker.stage.name))
         report(job.write(unit, samples))
 
 

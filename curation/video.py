@@ -173,11 +173,13 @@ class Reader:
         """
         if self._zero is None or self._last is None:
             return
-        base = self._stream.time_base
-        target = self._zero + int((time - SEEK_MARGIN) / base)  # the index has decoding times, which run a little ahead
-        found = self._stream.index_entries.search_timestamp(target, backward=True)
-        if found >= 0 and (ticks := self._stream.index_entries[found].timestamp) > self._last + int(SEEK_MARGIN / base):
-            self._container.seek(ticks, stream=self._stream, backward=True)
+        margin = int(SEEK_MARGIN / self._stream.time_base)
+        target = self._zero + int(time / self._stream.time_base) - margin
+        # The index has decoding times, seeking goes by presentation times, which are later: a key frame that is decoded a margin
+        # before the target is shown before it, so seeking to the target lands on it or on a later one.
+        found = self._stream.index_entries.search_timestamp(target - margin, backward=True)
+        if found >= 0 and self._stream.index_entries[found].timestamp > self._last + margin:
+            self._container.seek(target, stream=self._stream, backward=True)
             self._skipped_to = time
 
     def count(self) -> int:

@@ -12,7 +12,16 @@ from curation.shards import Record, Tally
 
 
 def row(key: str, status: str = "kept", clip: str | None = None, **more) -> dict:
-    columns = {"unit": 0, "clip": clip or key, "key": key, "video": "v", "start": 0.0, "end": 2.0, "caption": "c", "status": status}
+    columns = {
+        "unit": 0,
+        "clip": clip or key,
+        "key": key,
+        "video": "v",
+        "start": 0.0,
+        "end": 2.0,
+        "caption": "c",
+        "status": status,
+    }
     dropped = {"stage": "", "reason": ""} if status == "kept" else {"stage": "split_shots", "reason": "too_short"}
     return {**columns, **dropped, "scores": "{}", "seconds": [("split_shots", 0.5)], **more}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 from fractions import Fraction
@@ -176,6 +177,28 @@ def test_skipping_is_exact_and_decodes_less(container: str) -> None:
                 reader.skip_to(15.0)
         assert seen == list(range(450, 600))
         assert reader.decoded < 250
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+@pytest.mark.parametrize("begin", range(60, 590, 31))
+def test_skipping_never_goes_back_whatever_the_key_frames(container: str, begin: int) -> None:
+    """With frames out of order the index (decoding times) and a seek (times shown) disagree about which key frame is meant."""
+    data = _sparse(container)
+    with video.Reader(io.BytesIO(data)) as reader:
+        numbers = []
+        for frame in reader.frames():
+            if frame.time >= (begin - 0.5) / 30:
+                numbers.append(videos.number_of(Painter()(frame)))
+            elif not numbers:
+                reader.skip_to((begin - 0.5) / 30)
+            if len(numbers) == 3:
+                break
+    assert numbers == [begin, begin + 1, begin + 2]
+
+
+@functools.cache
+def _sparse(container: str) -> bytes:
+    return videos.numbered(600, gop=100, container=container)
 
 
 def test_a_member_of_a_shard_is_read_by_its_offset(tmp_path: Path) -> None:

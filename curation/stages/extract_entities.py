@@ -65,6 +65,7 @@ class ExtractEntities(Stage):
     resources = Resources(batch=256)
     reads = ("caption",)
     served = ""
+    engine = None
 
     def models(self) -> tuple[str, ...]:
         if self.model == "rules":
@@ -84,6 +85,10 @@ class ExtractEntities(Stage):
         else:
             self.namer = self._language_model()
 
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+
     def _language_model(self) -> Callable[[Sequence[str]], Sequence[Answer]]:
         from curation.models.answers import Answers
         from curation.models.llm import Asker, Vllm, weights_digest
@@ -92,7 +97,7 @@ class ExtractEntities(Stage):
         if self.model == "mistral":
             folder = Path(self.weights).expanduser() if self.weights else store.path("mistral-7b-instruct")
             identity = weights_digest(folder)
-            ask = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
+            ask = self.engine = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
         else:
             from curation.models.endpoint import Endpoint
 

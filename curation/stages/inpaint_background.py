@@ -16,7 +16,7 @@ from curation import store
 from curation.members import from_jpeg, to_jpeg
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Result, Stage
-from curation.stages.removal import MIDDLE, Removal, boxes_mask, leak_score, prompt, removal, seed, with_neighbours
+from curation.stages.removal import MIDDLE, Removal, boxes_mask, is_parked, leak_score, prompt, removal, seed, with_neighbours
 
 if TYPE_CHECKING:
     from curation.models.wordnet import WordNet
@@ -32,7 +32,7 @@ MOVERS = frozenset(
     {"person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird"}
     | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
 )
-"""COCO classes that are never taken from another frame, whatever the caption names: they come and go."""
+"""COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 BATCH = 4
 """Images that Stable Diffusion paints at once; not stated by the paper."""
 Hidden = tuple[np.ndarray, np.ndarray]
@@ -181,7 +181,7 @@ class InpaintBackground(Stage):
         small = scene.frame
         if small.shape[:2] != core.shape:
             small = self._cv2.resize(small, core.shape[1::-1], interpolation=self._cv2.INTER_AREA)
-        others = self._others([image for image in scene.window if image.shape == small.shape], labels | MOVERS)
+        others = self._others([image for image in scene.window if image.shape == small.shape], labels | {"person"})
         hole = self._hole(core)
         painted = self._clean(small, core, hole, others, labels | {"person"}, meta)
         return None if painted is None else to_jpeg(self._paste(scene.frame, painted, hole)[0], self.quality)
@@ -279,8 +279,13 @@ class InpaintBackground(Stage):
         return self._plate.fill_holes(grown)
 
     def _others(self, window: list[np.ndarray], labels: set[str]) -> list[Hidden]:
-        """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses."""
-        boxes = [[found.box for found in self._detect(image, self.hide_score, labels)] for image in window]
+        """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses.
+
+        That is whatever has one of the `labels`, and other movers unless they are parked: at one place most of the time.
+        """
+        found = [self._detect(image, self.hide_score, labels | MOVERS) for image in window]
+        places = [np.array([d.box for d in seen], float).reshape(-1, 4) for seen in found]
+        boxes = [[d.box for d in seen if d.label in labels or not is_parked(d.box, places)] for seen in found]
         return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
 
     def _work_shape(self, frame: np.ndarray, window: list[np.ndarray]) -> tuple[int, ...]:

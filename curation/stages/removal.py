@@ -67,6 +67,13 @@ def boxes_mask(boxes: Sequence[Box], shape: tuple[int, ...], grow: float) -> np.
     return mask
 
 
+def is_parked(box: Box, places: Sequence[np.ndarray]) -> bool:
+    """Whether something is found at this place in more than half of the frames; `places` are each frame's boxes, N×4."""
+    from curation.models.boxes import iou
+
+    return sum(bool((iou(np.array(box, float), there) > 0.6).any()) for there in places) > len(places) / 2
+
+
 def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
     """The boxes of one frame and those of the frames before and after it that match none of its own: a detector misses frames."""
     from curation.models.boxes import iou
