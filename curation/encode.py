@@ -21,7 +21,7 @@ _to_sdr = VideoReformatter()  # one for all: its tables take 2 s to make
 
 
 def _steady() -> dict[str, str]:
-    """x264's AVX-512 code gave other bytes for the same frames in 11 of 10,300 encodes; held to AVX2, in 0 of 9,848, and the usual
+    """x264's AVX-512 code gave other bytes for the same frames in 11 of 10,300 encodes; held to AVX2, in 0 of 9,848; the usual
     bytes are the same (benchmarks/encode_repeats.py). Said only to processors that have AVX-512."""
     cpus = Path("/proc/cpuinfo")
     return {"x264-params": "asm=avx2"} if cpus.exists() and "avx512" in cpus.read_text() else {}
