@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -96,6 +96,46 @@ def inspect(
     inspect.inspect(path, key, extract)
 
 
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
+    shards: Annotated[str, typer.Option(help="a run directory, a folder, or URLs in braces")],
+    output: Annotated[Path, typer.Option(help="checkpoints/, samples/, log.jsonl, tensorboard/")],
+    address: Annotated[
+        str | None, typer.Option(help="train with Ray Train on that cluster; else in this process, or torchrun's")
+    ] = None,
+) -> None:
+    """Train on finished shards; goes on from the newest checkpoint in the output."""
+    _trainer().train(config, shards, output, address)
+
+
+@app.command()
+def sample(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
+    checkpoint: Annotated[Path, typer.Option(help="a training run's output, a checkpoint or a safetensors file")],
+    output: Annotated[Path, typer.Option(help="the video, NAME.mp4; a contact sheet NAME.png stands beside it")],
+    prompt: Annotated[str | None, typer.Option(help="what is to be seen")] = None,
+    reference: Annotated[list[str] | None, typer.Option(help="WORD=PICTURE: the picture shows this word of the prompt")] = None,
+    background: Annotated[Path | None, typer.Option(help="a picture of the background")] = None,
+    shards: Annotated[str | None, typer.Option(help="take prompt and references from a clip of these shards")] = None,
+    key: Annotated[str | None, typer.Option(help="the clip [default: the first]")] = None,
+    seed: Annotated[int, typer.Option(help="another number, another video")] = 0,
+) -> None:
+    """Make a video from a prompt and pictures bound to its words, or from a clip's own."""
+    _trainer().sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
+
+
+def _trainer() -> Any:
+    """The trainer, which needs packages of its own."""
+    from curation.trainer.errors import TrainerError
+
+    try:
+        from curation.trainer import run
+    except ModuleNotFoundError as error:
+        raise TrainerError(f"training and sampling need {error.name}: pip install 'curation[train]'") from error
+    return run
+
+
 models = typer.Typer(help="What the store has and needs, with licences; fetch it.", invoke_without_command=True)
 app.add_typer(models, name="models")
 
@@ -125,8 +165,17 @@ def main() -> None:
     """Entry point: errors with a known cause become one line on standard error."""
     from curation import engine, placement, plan, recipe, stage, store
     from curation.inputs.files import InputError
+    from curation.trainer.errors import TrainerError
 
-    known = (InputError, recipe.RecipeError, plan.PlanError, engine.EngineError, placement.PlacementError, store.StoreError)
+    known = (
+        InputError,
+        TrainerError,
+        recipe.RecipeError,
+        plan.PlanError,
+        engine.EngineError,
+        placement.PlacementError,
+        store.StoreError,
+    )
     try:
         app()
     except known as error:

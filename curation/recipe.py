@@ -99,28 +99,26 @@ def changes(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[s
 
 def load(path: str | Path) -> Recipe:
     """Read and check a recipe. Raises `RecipeError`; imports no model."""
-    path = Path(path)
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise RecipeError(f"{path}{where}: not YAML: {problem}") from error
-    reader = _Reader(path)
+    reader = _Reader(Path(path))
+    node = reader.read()
     top = reader.mapping(node, "a recipe", ("plan", "clips", "shards"))
     recipe = Recipe(
         plan=reader.stages(top.get("plan"), "plan"),
         clips=reader.stages(top.get("clips"), "clips"),
         shards=reader.knobs(Shards, top.get("shards"), "shards"),
-        path=path,
+        path=reader.path,
     )
     if not recipe.clips:
         raise RecipeError(f"{path}: `clips:` names no stage; a run needs at least split_shots")
     _check_order(recipe)
     return recipe
+
+
+def sections(path: Path, known: dict[str, type]) -> dict[str, Any]:
+    """A YAML file of sections, each the knobs of one dataclass: the trainer's recipes. Raises `RecipeError`."""
+    reader = _Reader(path)
+    top = reader.mapping(reader.read(), "a training recipe", tuple(known))
+    return {name: reader.knobs(cls, top.get(name), name) for name, cls in known.items()}
 
 
 WORKFLOWS = Path(__file__).parents[1] / "workflows"
@@ -175,6 +173,18 @@ def _hint(word: str, known: tuple[str, ...]) -> str:
 class _Reader:
     path: Path
 
+    def read(self) -> Node | None:
+        """The document as nodes, which know their lines."""
+        try:
+            return yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{self.path}: cannot be read: {error}") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f":{mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or " ".join(str(error).split())
+            raise RecipeError(f"{self.path}{where}: not YAML: {problem}") from error
+
     def fail(self, node: Node, text: str) -> RecipeError:
         return RecipeError(f"{self.path}:{node.start_mark.line + 1}: {text}")
 
@@ -228,8 +238,10 @@ class _Reader:
             raise self.fail(node or yaml.ScalarNode("", ""), f"{what}: {getattr(error, 'problem', error)}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            knob = str(first["loc"][0])
-            raise self.fail(nodes[knob], f"{what}.{knob}: {first['msg']}, not {first['input']!r}") from error
+            knob, where = str(first["loc"][0]), ".".join(str(part) for part in (what, *first["loc"]))
+            if first["type"] == "missing":
+                raise RecipeError(f"{self.path}: {where} must be given") from error
+            raise self.fail(nodes[knob], f"{where}: {first['msg']}, not {first['input']!r}") from error
 
 
 def _check_order(recipe: Recipe) -> None:

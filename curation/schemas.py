@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from curation import plan, recipe, shards
 from curation.clip import Clip
+from curation.trainer import config
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TYPES = {pa.int64(): "integer", pa.float64(): "number", pa.string(): "string"}
@@ -23,6 +24,7 @@ def all_schemas() -> dict[str, dict[str, Any]]:
         "ledger.schema.json": _table(shards.LEDGER, "ledger", "One row of shards/shard-NNNNNN.parquet"),
         "plan.schema.json": _table(plan.SCHEMA, "plan", "One row of plan/part-NNNNN.parquet"),
         "recipe.schema.json": _recipe(),
+        "training.schema.json": _training(),
     }
 
 
@@ -55,6 +57,25 @@ def _recipe() -> dict[str, Any]:
         "type": "object",
         "properties": {"plan": stages, "clips": stages, "shards": recipe.adapter(recipe.Shards).json_schema()},
         "required": ["clips"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _training() -> dict[str, Any]:
+    definitions: dict[str, Any] = {}
+    properties = {}
+    for name, cls in config.SECTIONS.items():
+        schema = recipe.adapter(cls).json_schema()
+        definitions |= schema.pop("$defs", {})
+        properties[name] = schema
+    return {
+        "$schema": DRAFT,
+        "title": "training recipe",
+        "description": "workflows/train-*.yaml",
+        "type": "object",
+        "properties": properties,
+        "required": [name for name, schema in properties.items() if schema.get("required")],
         "additionalProperties": False,
         "$defs": definitions,
     }

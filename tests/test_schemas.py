@@ -17,11 +17,21 @@ def test_the_published_schemas_are_what_the_code_says():
 
 @pytest.mark.parametrize("path", sorted(recipe.WORKFLOWS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_the_recipes_we_ship_fit_their_schema(path):
-    jsonschema.validate(yaml.safe_load(path.read_text()), schemas.all_schemas()["recipe.schema.json"])
+    kind = "training" if path.stem.startswith("train-") else "recipe"
+    jsonschema.validate(yaml.safe_load(path.read_text()), schemas.all_schemas()[f"{kind}.schema.json"])
 
 
 def test_the_recipe_schema_refuses_what_the_reader_refuses():
     schema = schemas.all_schemas()["recipe.schema.json"]
     for bad in ({"clip": []}, {"clips": [{"split_shots": {"min_second": 1}}]}, {"clips": ["nothing"]}, {}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
+def test_the_training_schema_refuses_what_the_reader_refuses():
+    schema = schemas.all_schemas()["training.schema.json"]
+    good = {"data": {"buckets": "v1"}, "training": {"steps": 1}}
+    jsonschema.validate(good, schema)
+    for bad in ({}, {"training": {"steps": 1}}, good | {"model": {"sizes": "tiny"}}, good | {"training": {"steps": 0}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)

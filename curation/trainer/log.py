@@ -1,0 +1,111 @@
+"""What a training run says of itself: lines on the terminal, log.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from curation.console import say
+from curation.trainer.batch import Batch
+from curation.trainer.distributed import Place
+
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+"""Dense bfloat16 FLOP/s of GPUs by a part of their name, from NVIDIA's data sheets; others are measured by a matrix product."""
+
+
+class Log:
+    """Means since the last line; only the leading process writes.
+
+    Of each line: `loss` and `norm` (of the gradient) over all processes, `rate`, `samples_per_second` of all processes,
+    `flops_share` (of this device's peak: model FLOPs utilisation), `waiting` (share of the time spent waiting for data).
+    """
+
+    def __init__(self, out: Path, place: Place, flops: Callable[[Batch], float], steps: int, step: int):
+        self.out, self.place, self.flops, self.steps = out, place, flops, steps
+        self.peak = peak(place.device)
+        self.file: IO[str] | None = None
+        self.since = step
+        self.clear()
+
+    def __enter__(self) -> Log:
+        if self.place.leads:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.file = (self.out / "log.jsonl").open("a")
+            self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.since + 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file:
+            self.file.close()
+            self.board.close()
+
+    def clear(self) -> None:
+        self.start, self.waited, self.work, self.samples = time.monotonic(), 0.0, 0.0, 0
+        self.losses: list[torch.Tensor] = []
+        self.norms: list[torch.Tensor] = []
+
+    def waiting(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The loader's batches; the time until each comes is counted."""
+        batches = iter(loader)
+        while True:
+            start = time.monotonic()
+            batch = next(batches)
+            self.waited += time.monotonic() - start
+            yield batch
+
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, batches: list[Batch]) -> None:
+        """One step."""
+        self.losses.append(loss)
+        self.norms.append(norm.detach())
+        self.samples += sum(len(batch.keys) for batch in batches)
+        self.work += sum(self.flops(batch) for batch in batches)
+
+    def write(self, step: int, rate: float) -> None:
+        """One line about the steps since the last."""
+        loss = self.place.mean(torch.stack(self.losses).mean()).item()  # waits for the device, so the time is the work's
+        seconds = time.monotonic() - self.start
+        line: dict[str, Any] = {
+            "step": step,
+            "loss": round(loss, 5),
+            "norm": round(torch.stack(self.norms).mean().item(), 5),
+            "rate": rate,
+            "samples_per_second": round(self.samples * self.place.world / seconds, 3),
+            "flops_share": round(self.work / seconds / self.peak, 4),
+            "waiting": round(self.waited / seconds, 4),
+        }
+        self.clear()
+        if self.file:
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            for name, value in line.items():
+                self.board.add_scalar(name, value, step)
+            say(f"step {step}/{self.steps}  " + "  ".join(f"{name} {value:g}" for name, value in line.items() if name != "step"))
+
+    def skipped(self, found: Counter[str]) -> None:
+        """Clips of the data that were not trained on, by reason."""
+        if found and self.place.leads:
+            say("not trained on: " + ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())))
+
+
+def peak(device: torch.device) -> float:
+    """The device's FLOP/s: by its name, else measured: products of matrices of 4096² in bfloat16 on a GPU, 1024² in float32 else."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if known := [value for part, value in PEAKS.items() if part in name]:
+            return known[0]
+    side, dtype = (4096, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    fastest = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        (a @ a)[0, 0].item()
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * side**3 / fastest

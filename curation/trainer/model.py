@@ -1,0 +1,285 @@
+"""The diffusion transformer with personalization layers (PAPER.md §4): noisy latents of a video in, their velocity out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import silu
+from torch.utils.checkpoint import checkpoint
+
+from curation.trainer.attention import CrossAttention, Rope, SelfAttention, rope
+from curation.trainer.binding import Binding
+from curation.trainer.errors import TrainerError
+
+PATCH = (1, 2, 2)
+"""Latent frames, rows and columns in a token (PAPER.md §4)."""
+PERSONALIZATION = "personalization"
+"""What the names of all parameters contain that turn reference images into video; the others are the backbone's."""
+Layers = Literal["all", "backbone", "personalization"]
+Context = tuple[Tensor, Tensor]
+"""Tokens [B, L, channels] and which of them are there, bool [B, L]."""
+
+
+SIZES = {"tiny": (128, 4, 4), "small": (512, 12, 8), "1b": (1536, 12, 12), "paper": (4096, 32, 32), "paper-v1": (4096, 32, 128)}
+"""Width, blocks, heads. The papers' are PAPER.md §4's; "tiny" is for a CPU, "small" and "1b" for one GPU (not the papers')."""
+Name = Literal["tiny", "small", "1b", "paper", "paper-v1"]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(kw_only=True)
+class Architecture:
+    """The transformer of a recipe. What it meets, channels of latents, text and images, comes from the encoders (`size_with`)."""
+
+    size: Name = "paper"
+    """Width, blocks and heads by name (`SIZES`); the next three replace one of them."""
+    width: Count | None = None
+    blocks: Count | None = None
+    heads: Count | None = None
+    """A head's channels, width / heads, must be a multiple of 16."""
+    slots: Count = 6
+    """Reference images per video at most (PAPER.md §4)."""
+    words: Count = 8
+    """Tokens of the word that an image is bound to, cropped or zero-padded to this many. Not stated by the papers."""
+    personalization: bool = True
+    """Whether there are personalization layers; V1's stage I has none."""
+    use_words: bool = True
+    """Whether images are bound to words; false is the papers' ablation."""
+    self_conditioning: bool = True
+    """Whether the model is also given its own estimate of the clean latents, on further channels."""
+    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
+    """Inner over outer width of the feed-forward layers. DiT's; the papers draw none."""
+    qk_norm: bool = True
+    """Normalise queries and keys (RMS, per head), so that their products stay small in bfloat16. Not stated by the papers."""
+    places: bool = True
+    """Tell each patch where in the frame and the clip it is, as a fraction. Rotary places are relative: without this, noise looks the
+    same everywhere and "left" is hard to learn. Not stated by the papers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """PAPER.md §5; on what each attention and feed-forward layer adds (where is not stated)."""
+    checkpointing: bool = False
+    """Keep only the blocks' inputs for the backward pass and compute the rest again."""
+
+    def size_with(self, *, channels: int, text_dim: int, image_dim: int, image_tokens: int) -> Size:
+        """The whole size, with a codec's channels and the widths of encoders' tokens. Raises `TrainerError`."""
+        width, blocks, heads = SIZES[self.size]
+        own = {"width": self.width or width, "blocks": self.blocks or blocks, "heads": self.heads or heads}
+        met = {"channels": channels, "text_dim": text_dim, "image_dim": image_dim, "image_tokens": image_tokens}
+        return Size(**{**vars(self), **own, **met})
+
+
+@dataclass(kw_only=True)
+class Size(Architecture):
+    """An architecture with all numbers known."""
+
+    width: int
+    blocks: int
+    heads: int
+    channels: int
+    """Of the latents."""
+    text_dim: int
+    """Of a text token's embedding."""
+    image_dim: int
+    """Of an image token."""
+    image_tokens: int
+    """Per reference image."""
+
+    def __post_init__(self) -> None:
+        if self.width % (16 * self.heads):
+            raise TrainerError(f"model: width {self.width} in {self.heads} heads: a head's channels must be a multiple of 16")
+
+    @property
+    def values(self) -> int:
+        """Numbers of the latents in one token."""
+        return self.channels * math.prod(PATCH)
+
+    @property
+    def inner(self) -> int:
+        """Width inside the feed-forward layers."""
+        return round(self.width * self.mlp_ratio)
+
+
+class Residual(nn.Module):
+    """x + gate · inner(norm(x)·(1 + scale) + shift): adaLN-zero around any layer (PAPER.md §5)."""
+
+    def __init__(self, inner: nn.Module, width: int, dropout: float):
+        super().__init__()
+        self.inner = inner
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Linear(width, 3 * width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, time: Tensor, *context: Tensor | Rope) -> Tensor:
+        """x [B, tokens, width], time [B, width]; `context` is handed to the inner layer."""
+        shift, scale, gate = self.modulation(time)[:, None].chunk(3, -1)
+        return x + gate * self.dropout(self.inner(self.norm(x) * (1 + scale) + shift, *context))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text, cross-attention to the reference images, feed-forward: each a residual."""
+
+    def __init__(self, size: Size):
+        super().__init__()
+        attention, around = (size.width, size.heads, size.qk_norm), (size.width, size.dropout)
+        self.attention = Residual(SelfAttention(*attention), *around)
+        self.text = Residual(CrossAttention(*attention, size.text_dim), *around)
+        self.personalization = Residual(CrossAttention(*attention, size.image_dim), *around) if size.personalization else None
+        layers = nn.Linear(size.width, size.inner), nn.GELU(approximate="tanh"), nn.Linear(size.inner, size.width)
+        self.mlp = Residual(nn.Sequential(*layers), *around)
+
+    def forward(self, x: Tensor, time: Tensor, turns: Rope, text: Context, images: Context | None) -> Tensor:
+        """x [B, tokens, width], time [B, width] → the shape of x."""
+        x = self.attention(x, time, turns)
+        x = self.text(x, time, *text)
+        if self.personalization is not None and images is not None:
+            x = self.personalization(x, time, *images)
+        return self.mlp(x, time)
+
+
+class DiT(nn.Module):
+    """Predicts the velocity ε − x₀ of a video's noisy latents from text and reference images.
+
+    A fresh model gives zeros; its weights are drawn from `seed` (on the meta device: by `initialise` after `to_empty`). Works in
+    the type of its parameters or under autocast; the velocity is float32.
+    """
+
+    def __init__(self, size: Size, seed: int = 0):
+        super().__init__()
+        self.size = size
+        self.patch = nn.Linear(size.values * (1 + size.self_conditioning), size.width)
+        self.place = nn.Linear(3 * PLACES, size.width) if size.places else None
+        self.time = nn.Sequential(nn.Linear(FREQUENCIES, size.width), nn.SiLU(), nn.Linear(size.width, size.width))
+        binding = Binding(
+            image_dim=size.image_dim, text_dim=size.text_dim, words=size.words, slots=size.slots, use_words=size.use_words
+        )
+        self.personalization_binding = binding if size.personalization else None
+        self.blocks = nn.ModuleList(Block(size) for _ in range(size.blocks))
+        self.norm = nn.LayerNorm(size.width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Linear(size.width, 2 * size.width)
+        self.out = nn.Linear(size.width, size.values)
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """DiT's start: weights Xavier-uniform, time and index embeddings normal(0.02), modulations, the way out and biases 0."""
+        if self.patch.weight.is_meta:
+            return
+        generator = torch.Generator(self.patch.weight.device).manual_seed(seed)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.RMSNorm):
+                module.reset_parameters()
+            elif isinstance(module, Binding):
+                module.index.normal_(std=0.02, generator=generator)
+            elif isinstance(module, nn.Linear):
+                module.bias.zero_()
+                if name.endswith("modulation") or module is self.out:
+                    module.weight.zero_()
+                elif name.startswith("time."):
+                    module.weight.normal_(std=0.02, generator=generator)
+                else:
+                    nn.init.xavier_uniform_(module.weight, generator=generator)
+
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        text: Tensor,
+        text_mask: Tensor,
+        images: Tensor,
+        words: Tensor,
+        slots: Tensor,
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        """The velocity [B,C,T,H,W], float32, of latents z [B,C,T,H,W] (H and W even) at times t [B] in 0 (clean) … 1 (noise).
+
+        text [B,L,text_dim] with text_mask bool [B,L]; images [B,N,l,image_dim], words [B,N,K,text_dim], slots bool [B,N] (N ≤
+        `slots`, K = `words`); guess [B,C,T,H,W]: the model's own estimate of x₀, zeros when None. Text is dropped by an all-False
+        text_mask and zero words, images by all-False slots.
+        """
+        kind = self.patch.weight.dtype
+        if self.size.self_conditioning:
+            z = torch.cat([z, torch.zeros_like(z) if guess is None else guess.to(z.dtype)], 1)
+        grid = (z.shape[2] // PATCH[0], z.shape[3] // PATCH[1], z.shape[4] // PATCH[2])
+        x = self.patch(patches(z).to(kind))
+        if self.place is not None:
+            x = x + self.place(places(grid, z.device).to(kind))
+        turns = rope(grid, self.size.width // self.size.heads, z.device)
+        time = silu(self.time(waves(t).to(kind)))
+        bound = None
+        if self.personalization_binding is not None:
+            bound = self.personalization_binding(images.to(kind), words.to(kind), slots)
+        for block in self.blocks:
+            context = (x, time, turns, (text.to(kind), text_mask), bound)
+            x = checkpoint(block, *context, use_reentrant=False) if self._recomputes() else block(*context)
+        shift, scale = self.modulation(time)[:, None].chunk(2, -1)
+        return unpatched(self.out(self.norm(x) * (1 + scale) + shift).float(), grid)
+
+    def tokens(self, shape: Sequence[int]) -> int:
+        """Tokens of one video whose latents have this shape (…, T, H, W)."""
+        return math.prod(n // p for n, p in zip(shape[-3:], PATCH, strict=True))
+
+    def _recomputes(self) -> bool:
+        return self.size.checkpointing and torch.is_grad_enabled()
+
+
+FREQUENCIES = 256
+"""Channels of the sinusoidal time embedding (PAPER.md §5)."""
+
+
+def waves(t: Tensor) -> Tensor:
+    """Times [B] in 0…1 as sines and cosines [B, 256], float32: DiT's embedding of the steps 0…1000."""
+    half = FREQUENCIES // 2
+    speeds = 10_000.0 ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angles = 1000 * t.float()[:, None] * speeds
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+PLACES = 8
+"""Waves per axis in the embedding of places."""
+
+
+def places(grid: tuple[int, int, int], device: torch.device | None = None) -> Tensor:
+    """Where patches are, [T·H·W, 3·8], float32: cos(πku), k = 1 … 8, of the fractions 0 < u < 1 of time, height and width."""
+    fractions = torch.meshgrid(*((torch.arange(n, device=device) + 0.5) / n for n in grid), indexing="ij")
+    waves = torch.arange(1, PLACES + 1, device=device) * torch.pi
+    return torch.cat([(u.reshape(-1, 1) * waves).cos() for u in fractions], 1)
+
+
+def patches(z: Tensor) -> Tensor:
+    """Latents [B,C,T,H,W] → tokens [B, T·H/2·W/2, C·4], in the order time, height, width."""
+    b, c, t, h, w = z.shape
+    p, q, r = PATCH
+    if t % p or h % q or w % r:
+        raise TrainerError(f"latents of {t}×{h}×{w} do not divide into patches of {p}×{q}×{r}: take a video of another size")
+    cut = z.reshape(b, c, t // p, p, h // q, q, w // r, r)
+    return cut.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, (t // p) * (h // q) * (w // r), c * p * q * r)
+
+
+def unpatched(x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+    """Undoes `patches`: tokens [B, T·H/2·W/2, C·4] of a grid (T, H/2, W/2) → latents [B,C,T,H,W]."""
+    cut = x.unflatten(-1, (-1, *PATCH)).unflatten(1, grid)
+    b, t, h, w, c, p, q, r = cut.shape
+    return cut.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, c, t * p, h * q, w * r)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers are trained or frozen in a model."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def parameters_of(model: nn.Module, layers: Layers) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters of the personalization layers with their binding, of the backbone, or all."""
+    for name, parameter in model.named_parameters():
+        if layers == "all" or (PERSONALIZATION in name) == (layers == "personalization"):
+            yield name, parameter
+
+
+def freeze(model: nn.Module, layers: Layers) -> None:
+    """Let a stage train these layers and no others (PAPER.md §5): I "backbone", II "personalization", III "all"."""
+    model.requires_grad_(False)
+    for _, parameter in parameters_of(model, layers):
+        parameter.requires_grad_(True)

@@ -1,0 +1,83 @@
+"""Frozen networks of others: where their weights lie, how they are loaded, how they run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curation import store
+from curation.trainer.errors import TrainerError
+
+UNUSED = ("pooler.", "logit_scale", "visual_projection.", "text_projection.")
+"""Parts of a network that are never asked for, so a checkpoint may lack them."""
+
+
+def folder_of(entry: str, weights: str | None) -> tuple[Path, str]:
+    """A folder of weights and what identifies its content: of a store entry, or of `weights`, a folder on this machine.
+
+    A folder is identified by its files' names, sizes and times, so a copied one counts as another.
+    """
+    if weights is None:
+        found = store.path(entry)
+        return found, store.entry(entry).digest
+    folder = Path(weights).expanduser()
+    if not folder.is_dir():
+        raise TrainerError(f"no folder {folder}: `weights` names one with config.json and the weights")
+    facts = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file())
+    return folder, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def loaded(cls: Any, folder: Path, device: str | torch.device, dtype: torch.dtype, **knobs: Any) -> Any:
+    """`cls.from_pretrained`, from the folder alone; in evaluation, without gradients.
+
+    Raises `TrainerError` when the folder holds another network: the libraries only warn, and draw what is missing at random.
+    """
+    expected = getattr(getattr(cls, "config_class", None), "model_type", None)
+    try:
+        stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = stated.get("model_type", expected)
+        if "_class_name" in stated and stated["_class_name"] != cls.__name__:
+            raise TrainerError(f"{folder} holds a {stated['_class_name']}, not a {cls.__name__}")
+        if expected and kind not in (expected, _whole(expected)):
+            raise TrainerError(f"{folder} holds a {kind!r} network, not a {expected!r}")
+        with _quiet(cls.__module__.partition(".")[0]):
+            network, found = cls.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True, **knobs)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainerError(f"{folder} cannot be loaded as {cls.__name__}: {' '.join(str(error).split())[:300]}") from error
+    if missing := sorted(key for key in found["missing_keys"] if not key.startswith(UNUSED)):
+        raise TrainerError(f"{folder} lacks {len(missing)} weights of {cls.__name__}, {missing[0]} among them")
+    return network.eval().requires_grad_(False).to(device)
+
+
+@contextmanager
+def _quiet(library: str) -> Iterator[None]:
+    """Without the progress bar and the report of what a checkpoint holds besides; what it lacks is an error here."""
+    logging = importlib.import_module(f"{library}.utils.logging")
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _whole(part: str) -> str:
+    """The kind of a checkpoint that holds a part of that kind: CLIP's text and image networks are saved as one."""
+    return part.removesuffix("_text_model").removesuffix("_vision_model")
+
+
+@contextmanager
+def frozen(device: torch.device) -> Iterator[None]:
+    """No gradients, and no autocast: the network's own dtype decides, so that a cache may trust its name."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield

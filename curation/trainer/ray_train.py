@@ -1,0 +1,48 @@
+"""The same training under Ray Train, for clusters that already run Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from curation.trainer.config import Config
+from curation.trainer.errors import TrainerError
+
+
+def run(config: Config, shards: str, out: Path, address: str) -> None:
+    """Train on the workers of the cluster at `address`: `training.processes` of them, one GPU each where the cluster has GPUs.
+
+    `shards` and `out` are paths that every worker sees. Raises `TrainerError` when a worker could not go on.
+    """
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(address=address, log_to_driver=True, logging_level="ERROR", ignore_reinit_error=True)
+    processes = config.training.processes
+    there = ray.cluster_resources()
+    on_gpu = there.get("GPU", 0) > 0
+    if there.get("GPU" if on_gpu else "CPU", 0) < processes:
+        kind = "GPUs" if on_gpu else "CPUs"
+        raise TrainerError(f"training.processes: {processes}, the cluster at {address} has {there.get(kind[:-1], 0):g} {kind}")
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"config": config, "shards": shards, "out": str(out)},
+        scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu),
+        run_config=RunConfig(name="curation", storage_path=str(out.absolute() / "ray")),
+    )
+    try:
+        trainer.fit()
+    except ray.train.base_trainer.TrainingFailedError as error:
+        lines = str(error.__cause__ or error).strip().splitlines()
+        raise TrainerError(f"a training worker could not go on: {lines[-1]}") from error
+    finally:
+        ray.shutdown()
+
+
+def _work(settings: dict[str, Any]) -> None:
+    from curation.trainer import train
+
+    train.run(settings["config"], settings["shards"], Path(settings["out"]))

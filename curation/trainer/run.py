@@ -1,0 +1,99 @@
+"""What `curation train` and `curation sample` do: check what can be checked at once, then start."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from curation import recipe, store
+from curation.trainer import config as configs
+from curation.trainer.config import Config
+from curation.trainer.errors import TrainerError
+
+FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes")
+"""Knobs of `training` that may change between two starts of one run: they do not decide what a step does."""
+
+
+def train(name: str, shards: str, out: Path, address: str | None) -> None:
+    """Train by the recipe `name`; with an address on Ray's workers there."""
+    from curation.trainer import ray_train
+    from curation.trainer import train as loop
+
+    config = configs.load(name)
+    if int(os.environ.get("RANK", "0")) == 0:
+        claim(config, shards, out)
+        store.fetch(config.encoders.models())
+    if address:
+        ray_train.run(config, shards, out, address)
+    else:
+        loop.run(config, shards, out)
+
+
+def claim(config: Config, shards: str, out: Path) -> None:
+    """Claim the output for this recipe and these shards, or raise `TrainerError` naming what changed since it was started."""
+    state = json.loads(json.dumps({"shards": shards, **identity(config)}))
+    file = out / "training.json"
+    if file.exists():
+        if changed := recipe.changes(json.loads(file.read_text()), state):
+            raise TrainerError(
+                f"{out} was trained with something else ({'; '.join(changed)}): take another --output, or delete it"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / ".training.json"
+    temporary.write_text(json.dumps(state, indent=1))
+    temporary.replace(file)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What decides the weights: every knob but the free ones, and the hashes of the frozen networks."""
+    sections = {name: dataclasses.asdict(getattr(config, name)) for name in configs.SECTIONS if name != "sampling"}
+    sections["training"] = {k: v for k, v in sections["training"].items() if k not in FREE}
+    return {**sections, "models": store.hashes(config.encoders.models())}
+
+
+def sample(
+    name: str,
+    weights: Path,
+    output: Path,
+    prompt: str | None,
+    pairs: list[str],
+    background: Path | None,
+    shards: str | None,
+    key: str | None,
+    seed: int,
+) -> None:
+    """Make one video by the recipe `name`, of the shape of its first bucket, with references given or a clip's own."""
+    import torch
+
+    from curation.console import say
+    from curation.trainer import checkpoint
+    from curation.trainer import sample as sampling
+    from curation.trainer.given import of_clip, of_files
+    from curation.trainer.model import DiT
+    from curation.trainer.parts import Parts
+
+    if output.suffix != ".mp4":
+        raise TrainerError(f"--output {output}: the video's name ends in .mp4")
+    config = configs.load(name)
+    bucket = config.data.table()[0]
+    if shards:
+        caption, references, true = of_clip(shards, key, bucket, config.data.fps, config.model.slots)
+        caption = prompt or caption
+    elif prompt:
+        caption, references, true = prompt, of_files(prompt, pairs, background), None
+    else:
+        raise TrainerError("say what is to be seen: --prompt, or --shards for a clip's own caption and references")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    store.fetch(config.encoders.models())
+    parts = Parts(config, device)
+    model = DiT(parts.size).eval().to(device)
+    checkpoint.fill(model, checkpoint.weights(weights), weights)
+    half = config.training.precision == "bf16"
+    maker = sampling.Maker(parts, model, config.sampling, lambda: torch.autocast(device.type, torch.bfloat16, enabled=half))
+    video = maker(caption, references, bucket, seed)
+    sampling.publish(output, video, config.data.fps, caption, references, true)
+    say(f"{output} and {output.with_suffix('.png')}: {len(video)} frames, {len(references)} references, {caption!r}")

@@ -1,0 +1,22 @@
+"""Real frames for the trainer's tests: the sample videos of the store."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from curation import store
+from curation.picture import Painter
+from curation.video import frames as decoded
+
+
+def frames(count: int, width: int = 256, height: int = 144) -> Tensor:
+    """The first `count` frames of each sample video, uint8 [3 videos, count, 3, height, width] (squeezed to that shape)."""
+    painter = Painter(lambda *_: (width, height))
+    videos = []
+    for name in ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"):
+        pictures = [torch.from_numpy(painter(frame)) for frame in islice(decoded(str(store.path("sample-videos") / name)), count)]
+        videos.append(torch.stack(pictures).permute(0, 3, 1, 2))
+    return torch.stack(videos)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curation.recipe import WORKFLOWS, RecipeError
+from curation.trainer import config
+from curation.trainer.errors import TrainerError
+
+pytestmark = pytest.mark.trainer
+
+LEAST = {"data": {"buckets": "v2"}, "training": {"steps": 1}}
+
+
+def load(folder: Path, **sections) -> config.Config:
+    file = folder / "train.yaml"
+    file.write_text(yaml.safe_dump({name: {**LEAST.get(name, {}), **sections.get(name, {})} for name in {**LEAST, **sections}}))
+    return config.load(file)
+
+
+def test_defaults_are_the_papers(tmp_path):
+    found = load(tmp_path)
+    knobs = found.training
+    assert (knobs.lr, knobs.betas, knobs.weight_decay, knobs.clip) == (1e-4, [0.9, 0.99], 0.01, 0.05)
+    assert (knobs.drop_text, knobs.drop_images, found.model.dropout, found.data.fps) == (0.1, 0.1, 0.1, 24)
+    assert (found.sampling.form, found.sampling.text_scale, found.sampling.image_scale) == ("separate", 8, 3)
+    assert (found.encoders.image, found.encoders.codec, found.model.slots) == ("dinov2", "cogvideox", 6)
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("train-*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_recipe_loads(path):
+    assert config.load(path.stem).path == path
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"training": {"step": 1}}, "training has no 'step'; did you mean 'steps'?"),
+        ({"training": {"lr": "fast"}}, "training.lr: Input should be a valid number, not 'fast'"),
+        ({"modle": {}}, "a training recipe has no 'modle'; did you mean 'model'?"),
+        ({"data": {"buckets": [{"frames": 17}]}}, "data.buckets"),
+        ({"model": {"size": "huge"}}, "model.size: Input should be 'tiny', "),
+        ({"encoders": {"image": "dino"}}, "encoders.image: Input should be 'dinov2', "),
+        ({"training": {"drop_text": 2.0}}, "training.drop_text: Input should be less than or equal to 1"),
+    ],
+)
+def test_a_wrong_knob_is_one_line(tmp_path, sections, said):
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, **sections)
+    assert said in str(caught.value) and "train.yaml:" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_must_be_given(tmp_path):
+    (tmp_path / "train.yaml").write_text("data: {buckets: v1}\n")
+    with pytest.raises(RecipeError, match=r"train.yaml: training.steps must be given"):
+        config.load(tmp_path / "train.yaml")
+
+
+def test_more_references_than_slots(tmp_path):
+    with pytest.raises(TrainerError, match="references.slots: 6, but model.slots: 4"):
+        load(tmp_path, model={"slots": 4})
+
+
+def test_models_are_those_of_the_store_that_no_folder_replaces(tmp_path):
+    assert load(tmp_path).encoders.models() == ("t5-v1_1-xxl-encoder", "dinov2-large", "cogvideox-vae")
+    own = {"text": "minilm", "text_weights": "somewhere", "image": "patches", "codec": "dct"}
+    assert load(tmp_path, encoders=own).encoders.models() == ()

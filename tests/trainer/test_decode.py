@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from curation import video
+from curation.members import to_jpeg
+from curation.trainer import decode
+from tests import videos
+from tests.trainer import made
+
+pytestmark = pytest.mark.trainer
+
+
+def said(clip: torch.Tensor) -> list[int]:
+    return [videos.number_of(frame.permute(1, 2, 0).numpy()) for frame in clip]
+
+
+@pytest.mark.parametrize(
+    ("fps", "numbers"),
+    [
+        (24, [0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (48, [0, 2, 4, 6, 8, 10, 12, 14, 16]),
+        (30, [0, 1, 2, 4, 5, 6, 7, 9, 10]),  # 1.25 · i; half-way, the earlier one
+        (12, [0, 0, 1, 1, 2, 2, 3, 3, 4]),
+    ],
+)
+def test_frames_nearest_in_time(fps, numbers):
+    clip = decode.clip(made.mp4(40, fps), [i / 24 for i in range(9)], *made.SIZE)
+    assert clip.shape == (9, 3, 112, 208) and clip.dtype == torch.uint8
+    assert said(clip) == numbers
+
+
+def test_frames_of_uneven_times():
+    mp4 = videos.write((videos.picture(i) for i in range(6)), rate=24, ticks=[0, 1, 2, 10, 11, 12])
+    assert said(decode.clip(mp4, [t / 24 for t in (0, 1, 2, 3, 5, 7, 9, 12)], *made.SIZE)) == [0, 1, 2, 2, 2, 3, 3, 5]
+
+
+def test_only_the_frames_needed_are_decoded(monkeypatch):
+    decoded: list[video.Reader] = []
+    monkeypatch.setattr(video, "on_decode", decoded.append)
+    assert said(decode.clip(made.mp4(40, 24), [i / 24 for i in range(4, 9)], *made.SIZE)) == [4, 5, 6, 7, 8]
+    assert len(decoded) == 10  # one more, to know that the last is the nearest
+
+
+def test_a_late_start_leaps_over_key_frames(monkeypatch):
+    decoded: list[video.Reader] = []
+    mp4 = videos.numbered(240, rate=24, gop=12)
+    monkeypatch.setattr(video, "on_decode", decoded.append)
+    assert said(decode.clip(mp4, [(220 + i) / 24 for i in range(5)], *made.SIZE)) == [220, 221, 222, 223, 224]
+    assert len(decoded) < 100
+
+
+def test_the_last_frame_can_be_reached_and_no_later_one():
+    last = decode.clip(made.mp4(40, 24), [37 / 24, 39 / 24], *made.SIZE)
+    assert said(last) == [37, 39]
+    with pytest.raises(decode.DecodeError, match="shorter than its metadata says"):
+        decode.clip(made.mp4(40, 24), [39 / 24, 42 / 24], *made.SIZE)
+
+
+def test_damage_is_said():
+    whole = made.mp4(40, 24)
+    with pytest.raises(decode.DecodeError, match="no index|not a video"):
+        decode.clip(whole[: len(whole) // 4], [0.0], *made.SIZE)
+    with pytest.raises(decode.DecodeError, match="not a video"):
+        decode.clip(b"", [0.0], *made.SIZE)
+
+
+def ramps(width: int, height: int) -> bytes:
+    """A clip whose red grows from left to right and whose green from top to bottom, both from 20 to 220."""
+    image = np.zeros((height, width, 3))
+    image[..., 0], image[..., 1] = np.linspace(20, 220, width), np.linspace(20, 220, height)[:, None]
+    return videos.write([image.astype(np.uint8)] * 3, rate=24)
+
+
+@pytest.mark.parametrize(
+    ("size", "at", "red", "green"),
+    [
+        ((320, 180), (0.5, 0.5), (20, 220), (20, 220)),  # the bucket's shape: nothing is cut
+        ((320, 240), (0.5, 0.5), (20, 220), (45, 195)),  # 4:3 in 16:9: an eighth goes above and below
+        ((320, 240), (0.5, 0.0), (20, 220), (20, 170)),
+        ((320, 240), (0.5, 1.0), (20, 220), (70, 220)),
+        ((640, 180), (1.0, 0.5), (120, 220), (20, 220)),  # 32:9 in 16:9: half goes
+    ],
+)
+def test_pictures_cover_the_size_and_are_cropped(size, at, red, green):
+    frame = decode.clip(ramps(*size), [0.0], 160, 90, at)[0].float()
+    assert frame.shape == (3, 90, 160)
+    assert [frame[0, :, :2].mean(), frame[0, :, -2:].mean()] == pytest.approx(red, abs=6)
+    assert [frame[1, :2].mean(), frame[1, -2:].mean()] == pytest.approx(green, abs=6)
+
+
+def test_a_turned_clip_is_upright():
+    mp4 = videos.write([videos.picture(5)] * 3, rate=24, rotate=180)
+    frame = decode.clip(mp4, [0.0], *made.SIZE)[0].permute(1, 2, 0).numpy()
+    assert videos.number_of(frame[::-1, ::-1]) == 5
+
+
+def test_a_cut_out_stands_on_white():
+    picture = decode.picture(made.webp(made.cut_out((200, 30, 30))))
+    assert picture.shape == (3, 48, 48) and picture.dtype == torch.uint8
+    assert picture[:, 24, 24].tolist() == [200, 30, 30]
+    assert picture[:, 0, 0].tolist() == [255, 255, 255]  # not the green that lies under it
+
+
+def test_half_transparent_pixels_are_mixed_with_white():
+    rgba = np.full((20, 20, 4), (200, 100, 0, 128), np.uint8)
+    assert decode.picture(made.webp(rgba))[:, 5, 5].tolist() == [227, 177, 127]
+
+
+def test_a_jpeg_keeps_its_colours():
+    image = np.full((30, 50, 3), (180, 60, 20), np.uint8)
+    picture = decode.picture(to_jpeg(image, 95))
+    assert picture.shape == (3, 30, 50)
+    assert picture[:, 10, 10].tolist() == pytest.approx([180, 60, 20], abs=4)
+
+
+@pytest.mark.parametrize(("data", "says"), [(None, "not in the shard"), (b"nothing", "not a colour picture")])
+def test_a_picture_that_cannot_be_had(data, says):
+    with pytest.raises(decode.DecodeError, match=says):
+        decode.picture(data)
+
+
+def test_a_grey_picture_is_refused():
+    grey = cv2.imencode(".jpg", np.full((10, 10), 90, np.uint8))[1].tobytes()
+    with pytest.raises(decode.DecodeError, match="not a colour picture"):
+        decode.picture(grey)
