@@ -117,7 +117,7 @@ class Provenance(Model):
     recipe: str
     """Fingerprint of the recipe."""
     models: dict[str, str]
-    """Name in the store → sha256."""
+    """Name in the store → sha256. The user's own, `STAGE.weights` → sha256 of names, sizes and samples of the content."""
 
 
 class Clip(Model):

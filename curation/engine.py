@@ -11,8 +11,10 @@ import logging
 import os
 import pickle
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,6 +98,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.stage = copy(self.stage)  # the recipe's own stays free of weights, and so fit to travel
+        self.seats, self.door = threading.Semaphore(self.stage.units()), threading.Lock()
         self.stage.load()
 
     def __del__(self) -> None:
@@ -103,8 +106,11 @@ class Worker:
         self.stage.close()
 
     def run(self, unit: int, samples: list[Sample], step: Callable[[int], None] = lambda _: None) -> list[Sample]:
-        """Apply the stage; a sample that has killed a worker twice fails, and where one died all go one by one."""
-        with Journal(self.job.out, unit, self.stage.name, self.job.run, any_run=self.job.local) as journal:
+        """Apply the stage; a sample that has killed a worker twice fails, and where one died all go one by one, and the unit
+        alone: who dies then is known, also where a worker takes several units at once."""
+        journal = Journal(self.job.out, unit, self.stage.name, self.job.run, any_run=self.job.local)
+        alone = any(journal.suspect(s.key) for s in samples)
+        with self._seat(self.stage.units() if alone else 1), journal:
             for sample in samples:
                 if sample.alive and journal.killer(sample.key):
                     sample.drop(FAILED, self.stage.name, "worker died")
@@ -114,9 +120,20 @@ class Worker:
                 step(len(batch))
 
             step(sum(not s.alive for s in samples))
-            if not any(journal.suspect(s.key) for s in samples):
+            if not alone:
                 return apply(self.stage, samples, before)
             return [out for s in samples for out in apply(self.stage, [s], before)]
+
+    @contextmanager
+    def _seat(self, count: int) -> Iterator[None]:
+        """So many of the seats that the units in this worker share. Who waits for all of them lets nobody pass."""
+        with self.door:
+            for _ in range(count):
+                self.seats.acquire()
+        try:
+            yield
+        finally:
+            self.seats.release(count)
 
     def __call__(self, batch: Any) -> Any:
         """Ray Data's side: one row in, one row out; the samples travel pickled from actor to actor."""
@@ -170,12 +187,13 @@ def _dataset(recipe: Recipe, job: Job, todo: list[int], pools: list[Pool], bars:
     blocks = [pa.table({"unit": chunk, "data": pa.nulls(len(chunk), pa.large_binary())}) for chunk in _chunks(todo, 10_000)]
     dataset = ray.data.from_arrow(blocks)
     for i, (stage, pool) in enumerate(zip(recipe.clips, pools, strict=True)):
+        threads = {"max_concurrent_calls_per_actor": n, "enable_true_multi_threading": True} if (n := stage.units()) > 1 else {}
         dataset = dataset.map_batches(
             type(stage.name, (Worker,), {}),  # Ray shows the class's name
             fn_constructor_kwargs={"stage": stage, "job": job, "last": i == len(recipe.clips) - 1},
             batch_size=1,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
+            compute=ActorPoolStrategy(min_size=pool.least, max_size=pool.most, **threads),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
         )

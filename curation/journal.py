@@ -19,22 +19,25 @@ class Journal:
 
     Deaths count within one `run` (the driver's), because who kills the driver kills its innocent workers too; with `any_run`
     they count always: a stage in the driver's own process has no other trace.
+
+    A worker with several units at once has one journal for each, and when it dies all that it was touching is suspected. What is
+    suspected must be run with nothing beside it in the worker (`Worker` sees to that): so the second death names one sample.
     """
 
     def __init__(self, out: Path, unit: int, stage: str, run: str, *, any_run: bool = False):
         self.path = out / ".journal" / f"{unit:06d}.{stage}.json"
         self.run, self.any_run = run, any_run
         self.deaths: Counter[str] = Counter()
-
-    def __enter__(self) -> Journal:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             left = json.loads(self.path.read_text())
         except (OSError, ValueError):
-            return self
-        if self.any_run or left["run"] == self.run:
+            return
+        if any_run or left["run"] == run:
             self.deaths = Counter(left["deaths"])
             self.deaths.update(left["touching"])
+
+    def __enter__(self) -> Journal:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:

@@ -28,7 +28,8 @@ class Pool:
 def place(stages: Sequence[Stage], cpus: float, gpus: float) -> list[Pool]:
     """One pool per stage such that all of them run at once: a stage that waits for a worker would block the others for ever.
 
-    Every stage starts with one worker, or the recipe's `workers`; those without a number may grow into the CPUs that are left.
+    Every stage starts with one worker, or the recipe's `workers`; those without a number may grow into the CPUs that are left,
+    but for those on a GPU and those that take several units at once: more of them would be more engines.
     On a machine with fewer CPUs than workers, each asks for a fraction. Raises `PlacementError` when it does not fit.
     """
     least = [stage.workers or 1 for stage in stages]
@@ -40,9 +41,13 @@ def place(stages: Sequence[Stage], cpus: float, gpus: float) -> list[Pool]:
     squeeze = min(1.0, cpus / need_cpus)
     spare = int(cpus - need_cpus)
     return [
-        Pool(n, n if stage.workers or g else n + max(0, spare), round(stage.resources.cpus * squeeze - 5e-5, 4), g)
+        Pool(n, n if _fixed(stage, g) else n + max(0, spare), round(stage.resources.cpus * squeeze - 5e-5, 4), g)
         for stage, n, g in zip(stages, least, share, strict=True)
     ]
+
+
+def _fixed(stage: Stage, gpus: float) -> bool:
+    return bool(stage.workers or gpus or stage.units() > 1)
 
 
 def _check_gpus(stages: Sequence[Stage], workers: Sequence[int], share: Sequence[float], gpus: float) -> None:

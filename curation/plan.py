@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,13 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import recipe as recipes
+from curation.captions import BATCH, named
 from curation.inputs.rows import STAGE as INPUTS
 from curation.recipe import Recipe, Shards
 from curation.sample import REJECTED, Sample, Verdict
-from curation.stage import Stage, apply
 
-BATCH = 2048
-"""Clips a caption stage gets at once; also what one planning process works on."""
 UNITS_PER_PART = 256
 UNKNOWN_SECONDS = 30.0
 
@@ -115,7 +110,7 @@ def make_plan(
     counts: Counter[str] = Counter()
     content = hashlib.sha256()
     unit = -1
-    rows = _caption_stages(_unique(islice(clips, limit)), recipe.plan, workers)
+    rows = named(_unique(islice(clips, limit)), recipe.plan, workers)
     with _PartWriter(temporary) as writer:
         for unit, samples in enumerate(cut_units(rows, recipe.shards)):
             table = [_row(unit, sample) for sample in samples]
@@ -196,50 +191,6 @@ class _Seen:
             run = np.union1d(self.runs.pop(), run)
         self.runs.append(run)
         return double.tolist()
-
-
-_stages: list[Stage] = []
-"""The caption stages of a planning process, loaded once."""
-
-
-def _start(stages: list[Stage]) -> None:
-    _stages[:] = stages
-    for stage in _stages:
-        stage.load()
-
-
-def _batch(samples: list[Sample]) -> list[Sample]:
-    for stage in _stages:
-        samples = apply(stage, samples)
-    return samples
-
-
-def _caption_stages(samples: Iterator[Sample], stages: list[Stage], workers: int | None) -> Iterator[Sample]:
-    """The stages over batches, in order, on as many processes as the machine has cores, or as the recipe's `workers`; in this one
-    when there is little. What takes a GPU has a process of its own, so that the GPU is free when the plan is made."""
-    if not stages:
-        yield from samples
-        return
-    batches = iter(lambda: list(islice(samples, BATCH)), [])
-    on_gpu = any(stage.gpus for stage in stages)
-    workers = min((stage.workers for stage in stages if stage.workers), default=workers or (1 if on_gpu else os.cpu_count()) or 1)
-    first = list(islice(batches, 2))
-    if (len(first) < 2 or workers == 1) and not on_gpu:
-        _start(stages)
-        try:
-            for batch in (*first, *batches):
-                yield from _batch(batch)
-        finally:
-            for stage in stages:
-                stage.close()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(stages,)) as pool:
-        window: deque[Any] = deque(pool.submit(_batch, batch) for batch in first)
-        while window:
-            while len(window) < 2 * workers and (batch := next(batches, [])):
-                window.append(pool.submit(_batch, batch))
-            yield from window.popleft().result()
 
 
 class _PartWriter:

@@ -18,6 +18,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from curation import __version__, store
 from curation.stage import Stage
+from curation.weights import weights_digest
 
 STAGES = {
     "split_shots": "curation.stages.split_shots:SplitShots",
@@ -30,6 +31,7 @@ STAGES = {
 }
 """Every stage there is: its name in recipes and where its class lives. Imported when a recipe names it."""
 
+PAPER_PACKAGES = ("diffusers", "groundingdino", "segment_anything", "transformers", "ultralytics", "vllm")
 PLACEMENT = ("workers", "gpus")
 """Knobs that say where a stage runs, not what it makes: outside the fingerprint."""
 
@@ -70,12 +72,23 @@ class Recipe:
     def plan_fingerprint(self) -> dict[str, Any]:
         """What decides the plan's content, as plain values to compare and to show."""
         cut = {k: v for k, v in dataclasses.asdict(self.shards).items() if k != "max_failed"}
-        return {"version": __version__, "plan": _knobs(self.plan), "shards": cut, "models": store.hashes(self.plan_models())}
+        return {"version": __version__, "plan": _knobs(self.plan), "shards": cut, "models": self._identities(self.plan)}
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the shards' bytes: knobs, code version, model hashes."""
-        models = store.hashes(self.models())
+        models = self._identities([*self.plan, *self.clips])
         return {"version": __version__, "plan": _knobs(self.plan), "clips": _knobs(self.clips), "models": models}
+
+    def _identities(self, stages: list[Stage]) -> dict[str, str]:
+        """Each model's hash by its name in the store, and that of the user's own as `stage.weights`: by content."""
+        found = store.hashes(_models(stages))
+        for stage in stages:
+            if own := getattr(stage, "weights", None):
+                try:
+                    found[f"{stage.name}.weights"] = weights_digest(own)
+                except OSError as error:
+                    raise RecipeError(f"{self.path}: {stage.name}.weights: {error}") from error
+        return found
 
 
 def digest(fingerprint: dict[str, Any]) -> str:
@@ -126,14 +139,10 @@ WORKFLOWS = Path(__file__).parents[1] / "workflows"
 
 def find(name: str) -> Recipe:
     """The recipe at a path, by its name in `workflows/`, or with `auto` the one that suits this machine: the papers' models
-    where there is a GPU and the `paper` extra is installed, else the embedded ones.
+    where there is a GPU, the extras `paper` and `vllm` are installed and the models are fetched, else the embedded ones.
     """
     if name == "auto":
-        name = (
-            "paper"
-            if _has_gpu() and importlib.util.find_spec("groundingdino") and (WORKFLOWS / "paper.yaml").exists()
-            else "embedded"
-        )
+        name = "paper" if _has_gpu() and _has_packages() and _has_models("paper") else "embedded"
     if not Path(name).exists() and (WORKFLOWS / f"{name}.yaml").exists():
         return load(WORKFLOWS / f"{name}.yaml")
     return load(name)
@@ -141,6 +150,16 @@ def find(name: str) -> Recipe:
 
 def _has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _has_packages() -> bool:
+    """Those of the extras `paper` and `vllm` that the papers' stages import."""
+    return all(importlib.util.find_spec(name) for name in PAPER_PACKAGES)
+
+
+def _has_models(name: str) -> bool:
+    path = WORKFLOWS / f"{name}.yaml"
+    return path.exists() and all(store.is_present(model) for model in load(path).models())
 
 
 def adapter(cls: type) -> TypeAdapter[Any]:

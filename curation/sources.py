@@ -131,12 +131,18 @@ def _pinned(where: str) -> tuple[str, str]:
 
 @contextmanager
 def _hub_errors() -> Iterator[None]:
-    """Whatever the hub's client raises, as `Unavailable`; its HTTPError is the base of the HTTP library's, whichever that is."""
+    """Whatever the hub's client raises, as `Unavailable`; its HTTPError is the base of the HTTP library's, whichever that is.
+    That a file is not in the client's cache either says nothing: what is told is why the hub could not be asked.
+    """
     try:
         from huggingface_hub import errors
+        from huggingface_hub.utils import logging
     except ImportError as error:
         raise Unavailable("huggingface_hub is not installed (pip install huggingface_hub)") from error
+    logging.set_verbosity_error()  # it tells of each of its tries
     try:
         yield
     except (OSError, ValueError, errors.HTTPError) as error:
+        while isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         raise Unavailable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error

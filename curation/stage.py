@@ -62,6 +62,11 @@ class Stage:
         """Names in the store of the models these knobs need."""
         return ()
 
+    def units(self) -> int:
+        """Units that one worker takes at once, each on a thread of its own. Above 1, `process_batch` must bear several callers:
+        for what waits for an engine or a server that answers many at a time. In one process (`--local`) it is one by one."""
+        return 1
+
     def load(self) -> None:
         """Once per worker, before the first sample: heavy imports and weights."""
 

@@ -242,7 +242,7 @@ def _fetch(found: Entry, files: list[File]) -> None:
                         _write(target, stream, file)
             except Unavailable as error:
                 there = f"; the file there has {_fault(found, file)}" if target.is_file() else ""
-                by_hand = f"to provide it by hand, put it at {target} (sha256 {file.sha256})"
+                by_hand = f"by hand: put it at {target} ({'git blob' if len(f'{file.sha256}') == 40 else 'sha256'} {file.sha256})"
                 unknown = "no hash of it is known here: the hub must be in reach once, or a stage's `weights` name a copy"
                 raise StoreError(
                     f"cannot get {file.member or file.name} of {found.name} from {found.source}: {error}{there}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from curation.plan import make_plan
 from curation.recipe import Recipe, Shards
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Stage, StageBug
+from curation.stages.crop_faces import CropFaces
 from curation.stages.sample_frames import SampleFrames
 from curation.stages.split_shots import SplitShots
 from curation.verify import verify
+from curation.weights import weights_digest
 from tests import videos
 
 
@@ -32,8 +35,12 @@ class Obey(Stage):
     reads: ClassVar = ("mp4",)
     writes: ClassVar = ()
 
+    at_once: int = 1
     broken: bool = False
     farewell: str | None = None
+
+    def units(self) -> int:
+        return self.at_once
 
     def load(self) -> None:
         if self.broken:
@@ -56,11 +63,31 @@ class Obey(Stage):
                 raise OSError("the disk was away")
             case "die":
                 os._exit(9)
+            case "meet" if not meets(Path(argument)):
+                raise OSError("nobody else was here")
+            case "die_in_company":
+                meets(Path(argument))
+                os._exit(9)
             case "bug":
                 sample.files["undeclared"] = b""
+            case "linger":
+                meets(Path(argument))
             case "sleep":
                 time.sleep(float(argument))
         return sample
+
+
+def meets(place: Path) -> bool:
+    """Whether somebody else is there within two seconds, in this process on another thread."""
+    mine = f"{os.getpid()}.{threading.get_ident()}"
+    (place / mine).touch()
+    deadline, others = time.monotonic() + 2, False
+    while not others and time.monotonic() < deadline:
+        others = any(p.name != mine and p.name.startswith(f"{os.getpid()}.") for p in place.iterdir())
+        time.sleep(0.02)
+    time.sleep(0.5)
+    (place / mine).unlink()
+    return others
 
 
 def recipe(clips_per_unit: int = 4, **knobs: Any) -> Recipe:
@@ -72,14 +99,14 @@ def recipe(clips_per_unit: int = 4, **knobs: Any) -> Recipe:
 def job(tmp_path):
     """A planned run over one small video per caption."""
 
-    def make(*captions: str, out: str = "out", local: bool = True, retry: bool = False) -> Job:
+    def make(*captions: str, out: str = "out", local: bool = True, retry: bool = False, clips_per_unit: int = 4) -> Job:
         folder = tmp_path / "videos"
         folder.mkdir(exist_ok=True)
         for i, caption in enumerate(captions):
             if not (folder / f"v{i:02d}.mp4").exists():
                 videos.write([videos.picture(10 * i + n) for n in range(8)], folder / f"v{i:02d}.mp4")
                 (folder / f"v{i:02d}.txt").write_text(caption)
-        plan = make_plan(Recipe(shards=recipe().shards), read_folder(str(folder)), tmp_path / out, {})
+        plan = make_plan(Recipe(shards=Shards(clips_per_unit=clips_per_unit)), read_folder(str(folder)), tmp_path / out, {})
         return Job(tmp_path / out, plan, {"version": "1", "recipe": "r", "models": {}}, local, retry)
 
     return make
@@ -170,6 +197,38 @@ def test_a_sample_that_kills_its_worker_fails_and_its_neighbours_survive(job, cl
     assert not list((made.out / ".journal").iterdir())
 
 
+def test_a_worker_takes_several_units_at_once(job, cluster, tmp_path):
+    """One clip a unit and one worker: who meets somebody meets another unit."""
+    (tmp_path / "inn").mkdir()
+    captions = [f"meet {tmp_path / 'inn'}"] * 3
+    alone = job(*captions, local=False, clips_per_unit=1)
+    run_ray(recipe(workers=1), alone, cluster.address)
+    assert set(verdicts(alone).values()) == {"failed OSError: nobody else was here"}
+    together = job(*captions, out="together", local=False, clips_per_unit=1)
+    run_ray(recipe(workers=1, at_once=3), together, cluster.address)
+    assert set(verdicts(together).values()) == {"kept"}
+
+
+def test_several_units_at_once_give_the_bytes_of_a_local_run(job, cluster):
+    here, there = job(*CAPTIONS, clips_per_unit=2), job(*CAPTIONS, out="ray", local=False, clips_per_unit=2)
+    run_local(recipe(at_once=3), here)
+    run_ray(recipe(workers=1, at_once=3), there, cluster.address)
+    assert tars(here) == tars(there) and len(tars(here)) == 5
+    assert verdicts(here) == verdicts(there)
+
+
+def test_a_death_is_not_blamed_on_other_units(job, cluster, tmp_path):
+    """Two killers in two units, each dies beside the other units' clips: those are tried again, alone, and come through."""
+    (tmp_path / "inn").mkdir()
+    captions = [f"{word} {tmp_path / 'inn'}" for word in ("keep", "die_in_company", "linger", "linger", "keep", "die_in_company")]
+    made = job(*captions, local=False, clips_per_unit=2)
+    run_ray(recipe(workers=1, at_once=3), made, cluster.address)
+    found = verdicts(made)
+    assert [key for key, verdict in found.items() if verdict == "failed worker died"] == ["v01", "v05"]
+    assert [found[key] for key in ("v02", "v03", "v04")] == ["kept"] * 3
+    assert not list((made.out / ".journal").iterdir())
+
+
 def test_retry_runs_the_failed_clips_and_nothing_else(job, tmp_path):
     flag = tmp_path / "flag"
     captions = ["keep", f"fail_once {flag}", "reject dull", "keep", "keep"]
@@ -218,6 +277,18 @@ def test_a_changed_recipe_is_refused_by_name(job, tmp_path):
     new.clips[0].crf = 30
     with pytest.raises(EngineError, match="clips.split_shots.crf: 18 → 30"):
         engine.prepare(made.out, new, made.plan)
+
+
+def test_another_checkpoint_under_the_same_path_is_refused_by_name(job, tmp_path):
+    made, weights = job("keep"), tmp_path / "face.pt"
+    own = Recipe(clips=[*recipe().clips, CropFaces(model="yolo", weights=str(weights))], path=tmp_path / "r.yaml")
+    own.path.write_text("clips: []")
+    weights.write_bytes(b"one")
+    provenance = engine.prepare(made.out, own, made.plan)
+    assert provenance["models"]["crop_faces.weights"] == weights_digest(weights)
+    weights.write_bytes(b"two")
+    with pytest.raises(EngineError, match=f"models.crop_faces.weights: {provenance['models']['crop_faces.weights']} → "):
+        engine.prepare(made.out, own, made.plan)
 
 
 def test_an_address_where_nothing_listens(job):

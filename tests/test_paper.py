@@ -12,6 +12,7 @@ import yaml
 
 from curation import recipe, run, shards, store
 from curation.verify import verify
+from tests import tiny
 
 pytestmark = pytest.mark.paper
 for package in ("diffusers", "groundingdino", "segment_anything", "ultralytics"):
@@ -21,20 +22,16 @@ for package in ("diffusers", "groundingdino", "segment_anything", "ultralytics")
 @pytest.fixture(scope="module")
 def knobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """By stage: where the tiny weights are, and thresholds low enough for what random networks say."""
-    from tests import tiny
-    from tests.models import test_stable_diffusion, test_videomae
-    from tests.stages.test_score_quality import PANDA
-
     folder = tmp_path_factory.mktemp("weights")
     return {
         "extract_entities": {"model": "rules"},
-        "score_quality": {"weights": str(test_videomae.checkpoint(folder / "videomae", PANDA)), "min_desirable": 0.0},
+        "score_quality": {"weights": str(tiny.videomae(folder / "videomae", tiny.PANDA)), "min_desirable": 0.0},
         "segment_entities": {
             **{"weights": str(tiny.open_set(folder / "open_set")), "min_area": 0.0, "max_area": 1.0},
             **dict.fromkeys(("box_threshold", "text_threshold", "linked_threshold", "iou_threshold"), 0.0),
         },
         "crop_faces": {"weights": str(tiny.yolo_face(folder / "face.pt"))},
-        "inpaint_background": {"weights": str(test_stable_diffusion.checkpoint(folder / "sd")), "side": 64, "steps": 2},
+        "inpaint_background": {"weights": str(tiny.stable_diffusion(folder / "sd")), "side": 64, "steps": 2},
     }
 
 
@@ -97,6 +94,8 @@ def test_every_stage_left_its_mark(done: Path) -> None:
         assert sum(clip["quality"]["probabilities"].values()) == pytest.approx(1, abs=1e-3)
         refs = [ref["member"] for entity in clip["entities"] for ref in entity["refs"]]
         assert refs and set(refs) <= set(files)
+        own = {f"{name}.weights" for name in ("score_quality", "segment_entities", "crop_faces", "inpaint_background")}
+        assert own < clip["provenance"]["models"].keys()
         assert clip["background"]["method"] == "stable-diffusion" and "background.jpg" in files
 
 
@@ -107,9 +106,7 @@ def test_the_same_bytes_again(done: Path, knobs: dict[str, dict[str, Any]], tmp_
 @pytest.mark.skipif(find_spec("vllm") is None, reason="needs vLLM")
 def test_mistral_names_the_entities(knobs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     """A random Mistral says anything, in tags that are spans of the caption: every clip gets its verdict, the kept are sound."""
-    from tests.language_models import tiny_mistral
-
-    named = {"model": "mistral", "weights": str(tiny_mistral(tmp_path / "mistral"))}
+    named = {"model": "mistral", "weights": str(tiny.mistral(tmp_path / "mistral"))}
     out = curated("paper", knobs | {"extract_entities": named}, tmp_path)
     assert list(verify(out)) == [] and len(ledger(out)) == 3
     assert not {row["reason"] for row in ledger(out)} & {"invalid_answer", "tag_not_in_caption"}

@@ -20,6 +20,18 @@ class OnGpu(Stage):
     resources = Resources(cpus=1, gpus=0.5)
 
 
+@dataclass(kw_only=True)
+class ManyUnits(Stage):
+    """Holds an engine that answers many."""
+
+    def units(self) -> int:
+        return 4
+
+
+def test_engines_are_not_multiplied():
+    assert [pool.most for pool in place([ManyUnits(), OnCpu()], cpus=16, gpus=0)] == [1, 15]
+
+
 def test_every_stage_gets_a_worker_at_once_even_on_one_core():
     pools = place([OnCpu(), OnCpu(), OnCpu()], cpus=1, gpus=0)
     assert sum(p.least * p.cpus for p in pools) <= 1

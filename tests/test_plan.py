@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from curation import captions
 from curation.inputs.rows import planned
 from curation.plan import PlanError, check, cut_units, make_plan, open_plan
 from curation.recipe import Recipe, Shards
 from curation.sample import Sample
 from curation.stage import Stage
+from tests.conftest import ROOT
 
 
 @dataclass(kw_only=True)
@@ -18,9 +25,28 @@ class WhoIsIt(Stage):
     """Notes the process it runs in."""
 
     log: str = ""
+    at_once: int = 1
+    broken: bool = False
+    linger: bool = False
+    meet: str = ""
+
+    def units(self) -> int:
+        return self.at_once
+
+    def load(self) -> None:
+        if self.broken:
+            raise OSError("no weights here")
+        self.table = threading.Barrier(self.at_once)
 
     def process(self, sample: Sample) -> Sample:
         sample.meta[self.name] = {"process": os.getpid()}
+        self.table.wait(20)
+        if self.meet:
+            Path(self.meet, str(os.getpid())).touch()
+            wait_for(lambda: len(list(Path(self.meet).iterdir())) > 1)
+        while self.linger:
+            Path(self.log).write_text(str(os.getpid()))
+            time.sleep(0.1)
         return sample
 
     def close(self) -> None:
@@ -115,3 +141,47 @@ def test_a_caption_stage_on_a_gpu_has_a_process_of_its_own(tmp_path, gpus):
         assert len(processes) == 1 and os.getpid() not in processes
         with pytest.raises(ProcessLookupError):
             os.kill(processes.pop(), 0)
+
+
+def test_a_stage_that_answers_many_has_one_process_with_several_callers(tmp_path, monkeypatch):
+    """Three batches, and in each nobody goes on before two clips are at work."""
+    monkeypatch.setattr(captions, "BATCH", 4)
+    plan = make_plan(Recipe(plan=[WhoIsIt(at_once=2)]), clips(12), tmp_path, {})
+    samples = plan.unit(0)
+    assert [s.key for s in samples] == [c.key for c in clips(12)] and all(s.alive for s in samples)
+    processes = {s.meta["who_is_it"]["process"] for s in samples}
+    assert len(processes) == 1 and os.getpid() not in processes
+
+
+def test_more_processes_where_the_recipe_says_so(tmp_path, monkeypatch):
+    """Nobody goes on before there are two of them."""
+    monkeypatch.setattr(captions, "BATCH", 2)
+    (tmp_path / "there").mkdir()
+    plan = make_plan(Recipe(plan=[WhoIsIt(at_once=2, workers=2, meet=str(tmp_path / "there"))]), clips(8), tmp_path, {})
+    assert all(s.alive for s in plan.unit(0)) and len({s.meta["who_is_it"]["process"] for s in plan.unit(0)}) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_does_not_load_is_said(tmp_path, at_once):
+    with pytest.raises(OSError, match="no weights here"):
+        make_plan(Recipe(plan=[WhoIsIt(at_once=at_once, broken=True, log=str(tmp_path / "closed"))]), clips(3), tmp_path, {})
+
+
+def test_a_planning_process_ends_with_its_driver(tmp_path):
+    code = "from tests.test_plan import *; stage = WhoIsIt(gpus=0.5, linger=True, log=sys.argv[1])\n"
+    code += "if __name__ == '__main__': make_plan(Recipe(plan=[stage]), clips(3), Path(sys.argv[1]).parent, {})"
+    (tmp_path / "driver.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen([sys.executable, tmp_path / "driver.py", tmp_path / "process"], env=environment)
+    wait_for((tmp_path / "process").exists)
+    process = int((tmp_path / "process").read_text())
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(10)
+    wait_for(lambda: not Path(f"/proc/{process}").exists())
+
+
+def wait_for(condition, seconds=40.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -119,9 +119,54 @@ def test_loading_the_papers_recipes_imports_none_of_their_packages():
     assert subprocess.run(done, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+GPU, PACKAGES, MODELS = "_has_gpu", "_has_packages", "_has_models"
+
+
+@pytest.mark.parametrize("lacking", [None, GPU, PACKAGES, MODELS])
+def test_auto_is_the_papers_recipe_where_all_it_needs_is_there(monkeypatch, lacking):
+    for name in (GPU, PACKAGES, MODELS):
+        monkeypatch.setattr(recipe, name, lambda *_, there=name != lacking: there)
+    assert recipe.find("auto").path.stem == ("embedded" if lacking else "paper")
+
+
+def test_what_auto_asks_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("CURATION_HOME", str(tmp_path))
+    assert not recipe._has_models("paper") and not recipe._has_models("no such recipe")
+    monkeypatch.setattr(recipe, "PAPER_PACKAGES", ("json", "no_such_package"))
+    assert not recipe._has_packages()
+    monkeypatch.setattr(recipe, "PAPER_PACKAGES", ("json",))
+    assert recipe._has_packages()
+
+
 @pytest.mark.paper
-def test_auto_is_the_papers_recipe_where_there_is_a_gpu(monkeypatch):
-    pytest.importorskip("groundingdino", reason="the paper extra is not installed")
-    assert recipe.find("auto").path.stem == ("paper" if recipe._has_gpu() else "embedded")
-    monkeypatch.setattr(recipe, "_has_gpu", lambda: True)
-    assert recipe.find("auto").path.stem == "paper"
+def test_the_papers_packages_are_those_of_the_extras():
+    pytest.importorskip("vllm", reason="the paper and vllm extras are not installed")
+    assert recipe._has_packages()
+
+
+def test_own_weights_are_known_by_content(write, tmp_path):
+    """Another checkpoint under the same path is another one."""
+    (tmp_path / "face.pt").write_bytes(b"one")
+    text = GOOD.replace(
+        "  - sample_frames: {}", f"  - sample_frames\n  - crop_faces: {{model: yolo, weights: {tmp_path / 'face.pt'}}}"
+    )
+    text = text.replace("  - crop_faces", "  - segment_entities\n  - crop_faces")
+    before = load(write(text)).fingerprint()
+    assert load(write(text)).fingerprint() == before
+    (tmp_path / "face.pt").write_bytes(b"two")
+    after = load(write(text)).fingerprint()
+    old, new = (made["models"]["crop_faces.weights"] for made in (before, after))
+    assert recipe.changes(before, after) == [f"models.crop_faces.weights: {old} → {new}"] and len(new) == 64
+    (tmp_path / "face.pt").unlink()
+    with pytest.raises(RecipeError, match=r"r.yaml: crop_faces.weights: no weights at .*face.pt"):
+        load(write(text)).fingerprint()
+
+
+def test_own_weights_of_the_plan_are_the_plans(write, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").write_bytes(b"one")
+    text = GOOD.replace("- extract_entities", f"- extract_entities: {{model: mistral, weights: {tmp_path / 'model'}}}")
+    before = load(write(text)).plan_fingerprint()
+    (tmp_path / "model/weights").write_bytes(b"two")
+    [changed] = recipe.changes(before, load(write(text)).plan_fingerprint())
+    assert changed.startswith("models.extract_entities.weights: ")

@@ -15,6 +15,7 @@ from curation import shards
 from curation.plan import open_plan
 from tests import videos
 from tests.conftest import ROOT
+from tests.runs import curation, ledger, tars
 
 FAST = """
 clips:
@@ -22,11 +23,6 @@ clips:
   - sample_frames: {window: 2}
 shards: {clips_per_unit: 2, max_failed: 0.9}
 """
-
-
-def curation(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "curation.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, env={**os.environ, **environment})
 
 
 @pytest.fixture
@@ -52,15 +48,6 @@ def folder(tmp_path):
         return made
 
     return fill
-
-
-def tars(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted((out / "shards").glob("*.tar"))}
-
-
-def ledger(out: Path) -> dict[str, str]:
-    rows = [r for unit in shards.units(out / "shards") for r in shards.ledger(out / "shards", unit)]
-    return {r["key"]: f"{r['status']} {r['stage']} {r['reason']}".strip() for r in rows}
 
 
 def test_broken_files_fail_each_with_its_reason_and_harm_no_other(recipe, tmp_path):

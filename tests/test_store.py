@@ -270,10 +270,13 @@ def hub() -> Iterator[str]:
 def with_hub(hub: str, tmp_path: Path, code: str = "print(store.path('thing').read_text())") -> tuple[str, str]:
     """What `code` prints, and the last line on standard error. In a process of its own: the client reads where the hub is when it
     is imported."""
-    where = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", f"from curation import store; {code}"]
-    done = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=60)
+    done = told(hub, tmp_path, "-c", f"from curation import store; {code}")
     return done.stdout, (done.stderr.splitlines() or [""])[-1]
+
+
+def told(hub: str, tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    where = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    return subprocess.run([sys.executable, *words], env=os.environ | where, capture_output=True, text=True, timeout=60)
 
 
 def unhashed(home: Path, name: str, source: str = f"hf:owner/name@{'a' * 40}", **pins: object) -> None:
@@ -288,6 +291,18 @@ def test_a_file_of_the_hub(home: Path, tmp_path: Path, hub: str) -> None:
     assert not list((home / "models").glob(".*.part"))
     declare(home, f"hf:owner/name@{'b' * 40}", {"b.txt": b"first"}, root="pkg")
     assert "StoreError: cannot get pkg/b.txt of thing" in with_hub(hub, tmp_path)[1]
+
+
+@pytest.mark.slow  # the client asks six times
+def test_without_a_hub_one_line_says_so(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    declare(home, f"hf:owner/name@{'a' * 40}", {"a.txt": b"first"}, root="pkg")
+    done = told("http://127.0.0.1:9", tmp_path, "-m", "curation.cli", "models", "fetch", "thing")
+    fetching, complaint = done.stderr.splitlines()
+    assert (
+        done.returncode == 2 and fetching.startswith("fetching thing") and complaint.startswith("curation: cannot get pkg/a.txt")
+    )
+    assert "refused" in complaint and "put it at" in complaint
 
 
 def test_a_file_of_the_hub_by_its_git_blob(home: Path, tmp_path: Path, hub: str) -> None:

@@ -18,12 +18,13 @@ LAYERS = [
     {"run", "submit", "schemas", "trainer"},
     {"console", "engine", "inspect", "verify"},
     {"journal", "placement", "plan", "shards"},
+    {"captions"},
     {"clip", "inputs", "recipe"},
     {"stages"},
     {"cut"},
     {"encode", "stage"},
     {"picture", "video", "sample", "store"},
-    {"members", "models", "sources"},
+    {"members", "models", "sources", "weights"},
 ]
 """Imports run downwards, or sideways within a layer."""
 TRAINER = {"trainer", "recipe", "clip", "shards", "sample", "store", "video", "picture", "encode", "console", "stages"}
@@ -59,11 +60,16 @@ def test_imports_run_one_way(path):
             assert other in TRAINER, f"the trainer reads shards; it may not import {other}"
 
 
+HEAVY = {
+    *("torch", "cv2", "av", "onnxruntime", "onnx", "spacy", "ray", "scenedetect", "pycocotools"),
+    *("transformers", "diffusers", "ultralytics", "vllm", "groundingdino", "segment_anything", "webdataset", "kornia"),
+}
+
+
 @pytest.mark.parametrize("stage", [*STAGES.values()])
 def test_a_stage_imports_nothing_heavy(stage):
     module = stage.partition(":")[0]
-    heavy = "{'torch', 'cv2', 'av', 'onnxruntime', 'onnx', 'spacy', 'ray', 'scenedetect', 'pycocotools'}"
-    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
@@ -83,6 +89,13 @@ def _fields(stage: str) -> set[str]:
     from curation.recipe import stage_class
 
     return {f.name for f in dataclasses.fields(stage_class(next(n for n, v in STAGES.items() if v == stage)))}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda p: p.name)
+def test_no_test_leans_on_another(path):
+    """What several need stands in a module without `test_` in its name."""
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert not [alias.name for node in imports for alias in node.names if "test_" in f"{node.module}.{alias.name}"]
 
 
 def test_only_three_files_know_pyav():

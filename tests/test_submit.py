@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.test_run import curation, ledger, tars
+from tests.runs import curation, ledger, tars
 
 
 @pytest.mark.timeout(400)

@@ -53,14 +53,16 @@ class Endpoint:
     def __init__(self, url: str, model: str | None = None, *, timeout: float = 120.0):
         self.url, self.timeout = url.rstrip("/"), timeout
         self.opener = urllib.request.build_opener(_NoRedirect)
+        self.pool = ThreadPoolExecutor(IN_FLIGHT)
         self.model = model or self._only_model()
 
     def __call__(self, questions: Sequence[Question]) -> list[str | Exception]:
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
-            return list(pool.map(self._answer, questions))
+        """Calls from several threads share the places at the endpoint."""
+        return list(self.pool.map(self._answer, questions))
 
     def close(self) -> None:
-        """Nothing is held between calls."""
+        """End the threads, when they have their answers."""
+        self.pool.shutdown()
 
     def _answer(self, question: Question) -> str | Exception:
         body: dict[str, Any] = {"model": self.model, "messages": question.messages}

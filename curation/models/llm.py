@@ -225,16 +225,3 @@ def _sampling(question: Question) -> Any:
         structured_outputs=guide,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def weights_digest(folder: Path) -> str:
-    """A checkpoint's identity without reading all of it: names, sizes, a mebibyte from start, middle and end of each file."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder)} {size}\n".encode())
-        with file.open("rb") as stream:
-            for place in sorted({0, max(0, size // 2 - (1 << 19)), max(0, size - (1 << 20))}):
-                stream.seek(place)
-                digest.update(stream.read(1 << 20))
-    return digest.hexdigest()

@@ -81,7 +81,7 @@ class CropFaces(Stage):
         from curation.models import device
         from curation.models.yolo_face import YoloFace
 
-        return YoloFace(Path(self.weights) if self.weights else store.path("yolo-face"), device.pick())
+        return YoloFace(Path(self.weights).expanduser() if self.weights else store.path("yolo-face"), device.pick())
 
     def process(self, sample: Sample) -> Sample:
         meta: dict[str, list[dict[str, Any]]] = {"faces": [], "misses": []}

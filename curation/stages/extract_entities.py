@@ -16,6 +16,7 @@ from pydantic import Field
 from curation import store
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Result, Stage
+from curation.weights import weights_digest
 
 KINDS = ("subject", "object", "background")
 Answer = str | dict[str, list[str]] | Exception
@@ -36,6 +37,8 @@ SEVERAL = re.compile(
 )
 """What before a word makes it several, also where its form does not tell ("a school of fish", "two sheep")."""
 
+UNITS = 4
+"""Units that a language model has at once: of 64 clips as in the recipes, they fill the 256 sequences of vLLM on a GPU."""
 LONGEST_ANSWER = 10_000
 """Characters of a model's raw answer that are looked at; the answers are below 500. Not stated by the paper."""
 
@@ -72,6 +75,9 @@ class ExtractEntities(Stage):
             return ("spacy-en", "wordnet")
         return ("wordnet", "mistral-7b-instruct") if self.model == "mistral" and self.weights is None else ("wordnet",)
 
+    def units(self) -> int:
+        return 1 if self.model == "rules" else UNITS
+
     def load(self) -> None:
         from curation.models.wordnet import WordNet
 
@@ -91,19 +97,20 @@ class ExtractEntities(Stage):
 
     def _language_model(self) -> Callable[[Sequence[str]], Sequence[Answer]]:
         from curation.models.answers import Answers
-        from curation.models.llm import Asker, Vllm, weights_digest
+        from curation.models.llm import Asker, Vllm
 
         ask: Any
         if self.model == "mistral":
             folder = Path(self.weights).expanduser() if self.weights else store.path("mistral-7b-instruct")
             identity = weights_digest(folder)
-            ask = self.engine = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
+            ask = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
         else:
             from curation.models.endpoint import Endpoint
 
             ask = Endpoint(self.model, self.served_model, timeout=self.timeout)
             self.served = ask.model
             identity = f"{ask.url} {ask.model}"
+        self.engine = ask
         answers = Answers(store.home() / "answers" / hashlib.sha256(identity.encode()).hexdigest()[:16])
         return Asker(ask, identity, answers, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects)
 

@@ -16,7 +16,20 @@ from curation import store
 from curation.members import from_jpeg, to_jpeg
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Result, Stage
-from curation.stages.removal import MIDDLE, Removal, boxes_mask, is_parked, leak_score, prompt, removal, seed, with_neighbours
+from curation.stages.removal import (
+    MIDDLE,
+    MOVERS,
+    Removal,
+    Scene,
+    boxes_mask,
+    is_parked,
+    leak_score,
+    prompt,
+    removal,
+    resized,
+    seed,
+    with_neighbours,
+)
 
 if TYPE_CHECKING:
     from curation.models.wordnet import WordNet
@@ -28,26 +41,10 @@ FEATHER = 4
 LEAST_LEAK = 0.1
 """Score below which a detection in the result is not even recorded."""
 MEMBER = "background.jpg"
-MOVERS = frozenset(
-    {"person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird"}
-    | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
-)
-"""COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 BATCH = 4
 """Images that Stable Diffusion paints at once; not stated by the paper."""
 Hidden = tuple[np.ndarray, np.ndarray]
 """A frame and the mask of what must not be taken from it."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A middle frame with something to remove. `core`: bool mask of that, at working size; `prompt`: what is to be seen there."""
-
-    frame: np.ndarray
-    window: list[np.ndarray]
-    core: np.ndarray
-    removal: Removal
-    prompt: str
 
 
 @dataclass(kw_only=True)
@@ -119,7 +116,7 @@ class InpaintBackground(Stage):
             from curation.models import device
             from curation.models.stable_diffusion import StableDiffusion
 
-            folder = Path(self.weights) if self.weights else store.path("stable-diffusion-2-inpainting")
+            folder = Path(self.weights).expanduser() if self.weights else store.path("stable-diffusion-2-inpainting")
             self._diffusion = StableDiffusion(
                 folder, device.pick(), batch=BATCH, side=self.side, steps=self.steps, guidance=self.guidance
             )
@@ -208,7 +205,7 @@ class InpaintBackground(Stage):
 
     def _paste(self, frame: np.ndarray, painted: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The frame at its own size with the hole from `painted`, and that hole; outside it no pixel changes."""
-        native = self._resize(hole, frame.shape)
+        native = resized(hole, frame.shape)
         patch = self._plate.enlarge(painted, frame.shape)
         return self._plate.paste(frame, patch, native, feather=self._pixels(frame.shape, FEATHER)), native
 
@@ -272,7 +269,7 @@ class InpaintBackground(Stage):
         core = boxes_mask([*lose.unmasked, *further], frame.shape, grow=0.03)
         for mask in lose.masks:
             core |= mask
-        return self._resize(core, shape)
+        return resized(core, shape)
 
     def _hole(self, core: np.ndarray) -> np.ndarray:
         grown = self._plate.dilate(core, self._pixels(core.shape, self.dilate), self._pixels(core.shape, self.shadow))
@@ -295,11 +292,6 @@ class InpaintBackground(Stage):
         height, width = frame.shape[:2]
         scale = min(1.0, LONG_SIDE / max(height, width))
         return window[0].shape[:2] if window else (round(height * scale), round(width * scale))
-
-    def _resize(self, mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        if mask.shape == shape[:2]:
-            return mask
-        return self._cv2.resize(mask.astype(np.float32), shape[1::-1], interpolation=self._cv2.INTER_LINEAR) > 0.3
 
     def _pixels(self, shape: tuple[int, ...], knob: int) -> int:
         return round(knob * max(shape[:2]) / LONG_SIDE)

@@ -19,6 +19,11 @@ MIDDLE = 1
 """Which reference frame is painted: the middle one (PAPER.md §1.9)."""
 PROTOCOL = "clean and empty background"
 """The prompt of MP's released code (PAPER.md §1.9)."""
+MOVERS = frozenset(
+    {"person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "bird"}
+    | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
+)
+"""COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 Box = Sequence[float]
 
 
@@ -37,6 +42,17 @@ class Removal:
     subjects: set[str]
     unseen: bool
     lost: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A middle frame with something to remove. `core`: bool mask of that, at working size; `prompt`: what is to be seen there."""
+
+    frame: np.ndarray
+    window: list[np.ndarray]
+    core: np.ndarray
+    removal: Removal
+    prompt: str
 
 
 def removal(sample: Sample, known: Callable[[str], str] = str) -> Removal:
@@ -65,6 +81,15 @@ def boxes_mask(boxes: Sequence[Box], shape: tuple[int, ...], grow: float) -> np.
         dx, dy = grow * (x1 - x0), grow * (y1 - y0)
         mask[max(0, int(y0 - dy)) : max(0, round(y1 + dy)), max(0, int(x0 - dx)) : max(0, round(x1 + dx))] = True
     return mask
+
+
+def resized(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask at another size; a pixel of which nearly a third was in it stays in it."""
+    import cv2
+
+    if mask.shape == shape[:2]:
+        return mask
+    return cv2.resize(mask.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.3
 
 
 def is_parked(box: Box, places: Sequence[np.ndarray]) -> bool:

@@ -143,7 +143,7 @@ class SegmentEntities(Stage):
         """The detector's checkpoint, BERT's folder, SAM's checkpoint."""
         if self.weights is None:
             return store.path("groundingdino-swint"), store.path("bert-base-uncased"), store.path("sam-vit-b")
-        folder = Path(self.weights)
+        folder = Path(self.weights).expanduser()
         return _only(folder, "groundingdino*.pth"), _only(folder, "bert-base-uncased"), _only(folder, "sam*.pth")
 
     def _frames(self, sample: Sample) -> list[np.ndarray]:

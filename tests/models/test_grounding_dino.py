@@ -132,7 +132,7 @@ def test_without_a_configuration_it_is_the_released_swin_t(tmp_path: Path) -> No
 
 def test_weights_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "groundingdino_tiny.pth"
-    (tmp_path / "c.py").write_text(tiny.CONFIG)
+    (tmp_path / "c.py").write_text(tiny.GROUNDING_DINO)
     weights = torch.load(folder / "groundingdino_tiny.pth", weights_only=True)["model"]
     torch.save({"model": {k: v for k, v in weights.items() if "feat_map" not in k}}, path)
     with pytest.raises(gd.WrongWeights, match="2 weights differ, the first is feat_map"):

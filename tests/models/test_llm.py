@@ -11,11 +11,11 @@ import pytest
 
 from curation import store
 from curation.models.answers import Answers
-from curation.models.llm import Asker, Question, Vllm, weights_digest
+from curation.models.llm import Asker, Question, Vllm
 from curation.models.spans import answer
 from curation.models.wordnet import WordNet
 from curation.stages.extract_entities import post_process
-from tests.language_models import tiny_mistral
+from tests import tiny
 
 CAPTIONS = [
     "A woman in a mask and coat, with long brown hair, shows a small green-capped bottle to the camera.",
@@ -73,21 +73,10 @@ def test_a_caption_without_a_span_is_not_asked_about(tmp_path: Path) -> None:
     assert Asker(parrot, "weights", Answers(tmp_path), guided=False)(["🎸 !"]) == ["🎸 !"]
 
 
-def test_weights_have_an_identity(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/model").write_bytes(b"0" * 5_000_000)
-    first = weights_digest(tmp_path / "a")
-    (tmp_path / "a/.verified").write_text("not part of it")
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert weights_digest(tmp_path / "b") == first
-    (tmp_path / "b/model").write_bytes(b"0" * 4_999_999 + b"1")
-    assert weights_digest(tmp_path / "b") != first
-
-
 @pytest.fixture(scope="module")
 def mistral(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
-    model = Vllm(tiny_mistral(tmp_path_factory.mktemp("mistral")), memory=0.3)
+    model = Vllm(tiny.mistral(tmp_path_factory.mktemp("mistral")), memory=0.3)
     yield model
     model.close()
 
@@ -134,7 +123,7 @@ def test_too_long_a_question_fails_alone(mistral: Vllm) -> None:
 def test_the_engine_is_this_process_and_leaves_nothing(mistral: Vllm, tmp_path: Path) -> None:
     """No child while it works: so none can outlive it, however the worker ends."""
     before = children()
-    second = Vllm(tiny_mistral(tmp_path))
+    second = Vllm(tiny.mistral(tmp_path))
     assert second([Question([{"role": "user", "content": "a dog"}], None, 3)])
     assert children() == before
     second.close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests import videos
+from tests import tiny, videos
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", reason="the paper extra is not installed")
@@ -17,22 +15,6 @@ pytestmark = pytest.mark.paper
 
 SAME = 1e-5  # of logits, from the same pixels
 TOLERANCE = 5e-3  # of logits between -3 and 3, from the same frames: resized pixels are the same to one grey level, by rounding
-IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-
-
-def checkpoint(folder: Path, labels: list[str], side: int = 32, **settings: Any) -> Path:
-    """A random VideoMAE with these labels, saved as a user would have it. Weights are large enough for logits to differ."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    sizes["initializer_range"] = 0.3
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    config = transformers.VideoMAEConfig(image_size=side, patch_size=8, num_frames=16, tubelet_size=2, **sizes, **names)
-    transformers.VideoMAEForVideoClassification(config).save_pretrained(folder)
-    usual = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}, **IMAGENET, "resample": 2}
-    text = {"image_processor_type": "VideoMAEImageProcessor", "do_resize": True, "do_center_crop": True, "do_rescale": True}
-    text |= {"do_normalize": True, "rescale_factor": 1 / 255, **usual, **settings}
-    (folder / "preprocessor_config.json").write_text(json.dumps(text))
-    return folder
 
 
 def clip(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -56,7 +38,7 @@ def test_logits_are_those_of_the_library_on_the_same_frames(name: str, tmp_path:
     pytest.importorskip("torchvision", reason="the library's processor needs it")
     from curation.models.videomae import VideoMAE
 
-    folder = checkpoint(tmp_path, list("abcde"), **SETTINGS[name])
+    folder = tiny.videomae(tmp_path, list("abcde"), **SETTINGS[name])
     ours = VideoMAE(folder, "cpu")
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     model = transformers.VideoMAEForVideoClassification.from_pretrained(folder).eval()
@@ -80,7 +62,7 @@ def test_probabilities_are_those_of_the_librarys_pipeline_on_a_file(tmp_path: Pa
 
     from curation.models.videomae import VideoMAE, probabilities
 
-    folder = checkpoint(tmp_path, list("abcde"))
+    folder = tiny.videomae(tmp_path, list("abcde"))
     path = tmp_path / "clip.mp4"
     videos.write(list(clip(96, 160)), path)
     with av.open(str(path)) as file:
@@ -99,13 +81,13 @@ def test_another_interpolation_is_refused(tmp_path: Path) -> None:
     from curation.models.videomae import VideoMAE
 
     with pytest.raises(ValueError, match="resample 3"):
-        VideoMAE(checkpoint(tmp_path, list("ab"), resample=3), "cpu")
+        VideoMAE(tiny.videomae(tmp_path, list("ab"), resample=3), "cpu")
 
 
 def test_without_settings_the_papers_hold(tmp_path: Path) -> None:
     from curation.models.videomae import VideoMAE
 
-    folder = checkpoint(tmp_path, list("ab"))
+    folder = tiny.videomae(tmp_path, list("ab"))
     asked = VideoMAE(folder, "cpu").prepare(clip(50, 70))
     (folder / "preprocessor_config.json").unlink()
     assert torch.equal(VideoMAE(folder, "cpu").prepare(clip(50, 70)), asked)
@@ -115,7 +97,7 @@ def test_half_precision_stays_close(tmp_path: Path) -> None:
     """What a GPU runs, fp16, and the coarser bf16."""
     from curation.models.videomae import VideoMAE, probabilities
 
-    ours = VideoMAE(checkpoint(tmp_path, list("abcde")), "cpu")
+    ours = VideoMAE(tiny.videomae(tmp_path, list("abcde")), "cpu")
     clips = [clip(64, 64, seed) for seed in range(4)]
     exact = probabilities(ours.logits(clips))
     for half, tolerance in ((torch.float16, 0.01), (torch.bfloat16, 0.05)):

@@ -14,6 +14,7 @@ from curation import store
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.crop_faces import CropFaces
+from tests import tiny
 
 FACE = (49, 38, 102, 104)
 """The man's face, by eye, in frame 40 of 176×144."""
@@ -152,8 +153,6 @@ def test_input_metadata_is_not_touched(man: np.ndarray) -> None:
 def yolo(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny random YOLO."""
     pytest.importorskip("ultralytics", reason="needs the paper extra")
-    from tests import tiny
-
     return str(tiny.yolo_face(tmp_path_factory.mktemp("yolo") / "face.pt"))
 
 

@@ -14,7 +14,7 @@ from curation.models.endpoint import EndpointError
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.extract_entities import KINDS, ExtractEntities, post_process
-from tests.language_models import tiny_mistral
+from tests import tiny
 from tests.servers import Server, chat, say
 
 GOLD = json.loads(Path(__file__).with_name("entities_gold.json").read_text())
@@ -213,7 +213,7 @@ def test_no_endpoint_is_said_when_it_loads(server: Server) -> None:
 def test_mistral_from_a_folder(tmp_path: Path, home: Path) -> None:
     """The engine, the guide, the checks and the cache together; random weights, so only the form of the answers is known."""
     pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
-    mistral = ExtractEntities(model="mistral", weights=str(tiny_mistral(tmp_path)))
+    mistral = ExtractEntities(model="mistral", weights=str(tiny.mistral(tmp_path)))
     mistral.load()
     captions = [row["caption"] for row in GOLD[:8]] + ["", 'A "man" \\ 🎸']
     found = run(mistral, *captions)

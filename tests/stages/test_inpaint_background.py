@@ -20,6 +20,7 @@ from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.inpaint_background import InpaintBackground
 from curation.stages.removal import PROTOCOL, boxes_mask, leak_score, prompt, seed, with_neighbours
+from tests import tiny
 
 NAME = "inpaint_background"
 HEIGHT, WIDTH = 360, 640
@@ -259,9 +260,8 @@ def test_seeds_come_from_the_key_and_the_try() -> None:
 def diffusion(tmp_path_factory: pytest.TempPathFactory) -> InpaintBackground:
     """The stage with a tiny random model: it paints noise, where it should."""
     pytest.importorskip("diffusers", reason="the paper extra is not installed")
-    from tests.models.test_stable_diffusion import checkpoint
 
-    folder = checkpoint(tmp_path_factory.mktemp("sd"))
+    folder = tiny.stable_diffusion(tmp_path_factory.mktemp("sd"))
     stage = InpaintBackground(model="stable-diffusion", weights=str(folder), side=128, steps=2, instances=False)
     assert stage.models() == ("nanodet", "wordnet")
     stage.load()

@@ -18,18 +18,14 @@ from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.sample_frames import SampleFrames
 from curation.stages.score_quality import CLASSES, ScoreQuality, class_of
-from tests import videos
-
-PANDA = ["desirable", "1_still_foreground_image", "2_tiny_camera_movement", "3_screen_in_screen", "4_computer_screen_recording"]
+from tests import tiny, videos
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny random checkpoint that bears Panda-70M's label names."""
     pytest.importorskip("transformers", reason="the paper extra is not installed")
-    from tests.models.test_videomae import checkpoint
-
-    return str(checkpoint(tmp_path_factory.mktemp("videomae"), PANDA))
+    return str(tiny.videomae(tmp_path_factory.mktemp("videomae"), tiny.PANDA))
 
 
 def sampled(key: str, seed: int, frames: int = 30) -> Sample:
@@ -109,7 +105,7 @@ def test_an_empty_window_is_said(weights: str) -> None:
     assert sample.verdict.reason == "LookupError: the window of sample_frames is empty: set its `window` to 16 or more"
 
 
-LABELS = dict(zip(PANDA[1:], CLASSES[1:], strict=True)) | {"0_low_desirable_score": "low_desirable_score"}
+LABELS = dict(zip(tiny.PANDA[1:], CLASSES[1:], strict=True)) | {"0_low_desirable_score": "low_desirable_score"}
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -140,7 +136,7 @@ def test_a_clip_rejected_while_planning_is_never_opened(tmp_path: Path) -> None:
     """In the downloader's layout, with files that are no videos: to open one would be an error."""
     folder = tmp_path / "input/00000"
     folder.mkdir(parents=True)
-    for number, label in enumerate(PANDA):
+    for number, label in enumerate(tiny.PANDA):
         name = folder / f"0000000_{number:05d}"
         name.with_suffix(".mp4").write_bytes(b"no video")
         name.with_suffix(".txt").write_text("A dog runs.")
@@ -161,10 +157,8 @@ def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
 
 @paper
 def test_a_wrong_checkpoint_is_one_line(tmp_path: Path, weights: str) -> None:
-    from tests.models.test_videomae import checkpoint
-
     with pytest.raises(store.StoreError, match="knows LABEL_0, LABEL_1, and so lacks desirable"):
-        ScoreQuality(weights=str(checkpoint(tmp_path / "head", ["LABEL_0", "LABEL_1"]))).load()
+        ScoreQuality(weights=str(tiny.videomae(tmp_path / "head", ["LABEL_0", "LABEL_1"]))).load()
     (tmp_path / "config.json").write_text('{"model_type": "videomae"}')
     with pytest.raises(store.StoreError, match="cannot be loaded") as error:
         ScoreQuality(weights=str(tmp_path)).load()

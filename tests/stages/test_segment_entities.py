@@ -14,6 +14,7 @@ from curation import store
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.segment_entities import SegmentEntities
+from tests import tiny
 
 
 def clip(path: Path, **words: str) -> Sample:
@@ -148,8 +149,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Tiny random GroundingDINO and SAM."""
     pytest.importorskip("groundingdino", reason="needs the paper extra")
     pytest.importorskip("segment_anything", reason="needs the paper extra")
-    from tests import tiny
-
     return str(tiny.open_set(tmp_path_factory.mktemp("weights")))
 
 

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the open-set backend, in the layout of the released ones."""
+"""GroundingDINO with its BERT, and SAM, in the layout of the released ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 WORDS = ["a", "the", "dog", "man", "woman", "person", "cat", "car", "bottle", "long", "brown", "hair", "green", "capped", "coat"]
 """What the tiny BERT knows whole; other words fall into letters."""
 
-CONFIG = """
+GROUNDING_DINO = """
 modelname = "groundingdino"
 backbone = "swin_T_224_1k"
 position_embedding = "sine"
@@ -78,7 +78,7 @@ def grounding_dino(folder: Path) -> Path:
     """`groundingdino_tiny.pth`, its configuration and BERT's folder. Every weight is drawn, so that none hides behind a zero."""
     from curation.models import grounding_dino
 
-    (folder / "GroundingDINO_tiny.py").write_text(CONFIG)
+    (folder / "GroundingDINO_tiny.py").write_text(GROUNDING_DINO)
     texts = bert(folder / "bert-base-uncased")
     settings = grounding_dino._settings(folder)
     settings.pop("input_sides")
@@ -140,27 +140,3 @@ def open_set(folder: Path) -> Path:
     grounding_dino(folder)
     sam(folder)
     return folder
-
-
-def yolo_face(path: Path, names: dict[int, str] | None = None) -> Path:
-    """A YOLO of the smallest size with one class."""
-    from ultralytics import YOLO
-    from ultralytics.nn.tasks import DetectionModel
-
-    from curation.models import yolo_face as _  # noqa: F401 it sets ultralytics offline before that is imported
-
-    names = names or {0: "face"}
-    torch.manual_seed(0)
-    model = YOLO("yolov8n.yaml", task="detect")
-    model.model = DetectionModel("yolov8n.yaml", nc=len(names), verbose=False)
-    model.model.names = names
-    for branch in model.model.model[-1].cv3:
-        branch[-1].bias.data.zero_()  # scores on both sides of 0.5
-    for module in model.model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the mean of what it has seen; untouched, a deep network of random weights gives one value
-    with torch.no_grad():
-        model.model.train()(torch.rand(2, 3, 256, 256))
-    model.model.eval()
-    model.save(path)
-    return path

@@ -13,8 +13,11 @@ TEMPLATE = (
 """What Mistral's own template does, also that it refuses roles that do not alternate."""
 
 
-def tiny_mistral(folder: Path) -> Path:
-    """MistralForCausalLM, 2 layers of 128, with a byte-level tokeniser of 512 words, saved as the hub's are."""
+def mistral(folder: Path, *, exact: bool = False) -> Path:
+    """MistralForCausalLM, 2 layers of 128, with a byte-level tokeniser of 512 words, saved as the hub's are.
+
+    `exact`: a logit is a single product of the last token's, which no rounding turns: what else is in the batch changes nothing.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
@@ -27,10 +30,10 @@ def tiny_mistral(folder: Path) -> Path:
     words.train_from_iterator(["a person holding a cup", 'a dog runs {"subject":["dog"]}'] * 50, trainer)
     tokens = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, chat_template=TEMPLATE, **tokens)
-    torch.manual_seed(0)
+    torch.manual_seed(1 if exact else 0)  # of the exact ones it names subjects, where 0 answers with empty lists
     config = MistralConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
+        hidden_size=len(tokenizer) if exact else 128,
         intermediate_size=256,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -43,6 +46,11 @@ def tiny_mistral(folder: Path) -> Path:
         pad_token_id=2,
         tie_word_embeddings=False,
     )
-    MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model = MistralForCausalLM(config)
+    if exact:
+        torch.nn.init.eye_(model.model.embed_tokens.weight)
+        for layer in model.model.layers:
+            torch.nn.init.zeros_(layer.self_attn.o_proj.weight), torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
