@@ -27,7 +27,7 @@ LAYERS = [
     {"members", "models", "sources", "weights"},
 ]
 """Imports run downwards, or sideways within a layer."""
-TRAINER = {"trainer", "recipe", "clip", "shards", "sample", "store", "video", "picture", "encode", "console", "stages"}
+TRAINER = {"trainer", "recipe", "clip", "shards", "sample", "store", "weights", "video", "picture", "encode", "console", "stages"}
 """What the trainer may import: the shard is the only hand-off (of the stages, how words are found in a caption)."""
 
 

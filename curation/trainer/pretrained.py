@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Iterator
@@ -14,24 +13,21 @@ import torch
 
 from curation import store
 from curation.trainer.errors import TrainerError
+from curation.weights import weights_digest
 
 UNUSED = ("pooler.", "logit_scale", "visual_projection.", "text_projection.")
 """Parts of a network that are never asked for, so a checkpoint may lack them."""
 
 
 def folder_of(entry: str, weights: str | None) -> tuple[Path, str]:
-    """A folder of weights and what identifies its content: of a store entry, or of `weights`, a folder on this machine.
-
-    A folder is identified by its files' names, sizes and times, so a copied one counts as another.
-    """
+    """A folder of weights and what identifies its content: of a store entry, or of `weights`, a folder on this machine."""
     if weights is None:
         found = store.path(entry)
         return found, store.entry(entry).digest
     folder = Path(weights).expanduser()
     if not folder.is_dir():
         raise TrainerError(f"no folder {folder}: `weights` names one with config.json and the weights")
-    facts = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file())
-    return folder, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return folder, weights_digest(folder)
 
 
 def loaded(cls: Any, folder: Path, device: str | torch.device, dtype: torch.dtype, **knobs: Any) -> Any:

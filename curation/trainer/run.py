@@ -12,6 +12,7 @@ from curation import recipe, store
 from curation.trainer import config as configs
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
+from curation.weights import weights_digest
 
 FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes")
 """Knobs of `training` that may change between two starts of one run: they do not decide what a step does."""
@@ -49,10 +50,17 @@ def claim(config: Config, shards: str, out: Path) -> None:
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """What decides the weights: every knob but the free ones, and the hashes of the frozen networks."""
+    """What decides the weights: every knob but the free ones, and what the frozen networks are."""
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in configs.SECTIONS if name != "sampling"}
     sections["training"] = {k: v for k, v in sections["training"].items() if k not in FREE}
-    return {**sections, "models": store.hashes(config.encoders.models())}
+    own = {name: value for name, value in sections["encoders"].items() if name.endswith("_weights") and value}
+    models: dict[str, str] = {**store.hashes(config.encoders.models())}
+    for name, folder in own.items():
+        try:
+            models[name] = weights_digest(folder)
+        except OSError as error:
+            raise TrainerError(f"{config.path}: encoders.{name}: {error}") from error
+    return {**sections, "models": models}
 
 
 def sample(
