@@ -4,9 +4,9 @@
     python benchmarks/train_step.py --size 1b --frames 49 --width 512 --height 288 --batch 2 --compile --checkpointing
 
 Random weights, latents and conditions of V2's encoders (16 latent channels, text 226 × 4096, images 256 × 1024); the time does
-not depend on their values. A step is the trainer's: the model's own estimate, forward, backward, gradient clipping, AdamW, bfloat16
-on a GPU. Encoders and the loader are not in it. One JSON line per figure. `of_peak` is model FLOPs utilisation against the GPU's
-data sheet, `of_gemm` against the feed-forward layer's matrix products alone, measured in the same run.
+not depend on their values. A step is the trainer's: the model's own estimate, forward, backward, gradient clipping, AdamW,
+bfloat16 on a GPU. Encoders and the loader are not in it. One JSON line per figure. `of_peak` is model FLOPs utilisation against
+the GPU's data sheet, `of_gemm` against the feed-forward layer's matrix products alone, measured in the same run.
 """
 
 from __future__ import annotations

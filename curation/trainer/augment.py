@@ -139,8 +139,8 @@ def _inverse(draw: Draw) -> list[list[float]]:
 
 
 def _coloured(rgb: Tensor, draw: Draw) -> Tensor:
-    from kornia.enhance import adjust_contrast_with_mean_subtraction, adjust_hue, adjust_saturation
+    from kornia.color import hsv_to_rgb, rgb_to_hsv
+    from kornia.enhance import adjust_contrast_with_mean_subtraction, adjust_hue_raw, adjust_saturation_raw
 
-    rgb = adjust_contrast_with_mean_subtraction(rgb.clamp(0, 1), draw.contrast)
-    rgb = adjust_hue(adjust_saturation(rgb, draw.saturation), 2 * math.pi * draw.hue)
-    return rgb * draw.brightness
+    hsv = rgb_to_hsv(adjust_contrast_with_mean_subtraction(rgb.clamp(0, 1), draw.contrast))
+    return hsv_to_rgb(adjust_hue_raw(adjust_saturation_raw(hsv, draw.saturation), 2 * math.pi * draw.hue)) * draw.brightness

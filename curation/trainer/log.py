@@ -96,7 +96,7 @@ class Log:
 
 
 def peak(device: torch.device) -> float:
-    """The device's FLOP/s: by its name, else measured: products of matrices of 4096² in bfloat16 on a GPU, 1024² in float32 else."""
+    """The device's FLOP/s: by its name, else measured: matrix products of 4096² in bfloat16 on a GPU, 1024² in float32 else."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if known := [value for part, value in PEAKS.items() if part in name]:
@@ -104,7 +104,7 @@ def peak(device: torch.device) -> float:
     side, dtype = (4096, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
     a = torch.ones(side, side, device=device, dtype=dtype)
     fastest = float("inf")
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         (a @ a)[0, 0].item()
         fastest = min(fastest, time.perf_counter() - start)

@@ -78,8 +78,10 @@ class Trainer:
     def run(self) -> None:
         """To the last step; with checkpoints and samples on the way."""
         knobs = self.knobs
-        if knobs.compile:
-            self.bare.compile()
+        if knobs.compile:  # block by block: one graph serves all of them, also where they are sharded or recomputed
+            torch._dynamo.config.recompile_limit = 8 * len(self.config.data.table())  # each bucket has its shapes
+            for block in self.bare.blocks:
+                block.compile(dynamic=False)
         with Log(self.out, self.place, self._flops, knobs.steps, self.step) as log:
             batches = log.waiting(self.loader)
             while self.step < knobs.steps:

@@ -14,7 +14,14 @@ pytestmark = pytest.mark.trainer
 
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"personalization": False}, {"use_words": False}, {"self_conditioning": False}, {"mlp_ratio": 2.5}, {"blocks": 3}],
+    [
+        {},
+        {"personalization": False},
+        {"use_words": False},
+        {"self_conditioning": False},
+        {"mlp_ratio": 2.5},
+        {"blocks": 3},
+    ],
 )
 def test_they_are_those_that_torch_counts(knobs):
     size = tiny_model.size(**knobs)

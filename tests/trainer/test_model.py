@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from curation.trainer.errors import TrainerError
-from curation.trainer.model import SIZES, Architecture, DiT, count_parameters, freeze, parameters_of, patches, unpatched, waves
+from curation.trainer.model import (
+    SIZES,
+    Architecture,
+    DiT,
+    count_parameters,
+    freeze,
+    parameters_of,
+    patches,
+    places,
+    unpatched,
+    waves,
+)
 from tests.trainer import tiny_model
 from tests.trainer.tiny_model import SHAPE, inputs
 
@@ -49,6 +60,20 @@ def test_time_is_embedded_as_in_dit():
     frequencies = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(128) / 128)
     angles = 1000 * timestep[:, None] * frequencies
     torch.testing.assert_close(waves(timestep), torch.cat([angles.cos(), angles.sin()], -1), atol=1e-3, rtol=0)
+
+
+def test_places_are_fractions_of_the_frame():
+    coarse, fine = places((1, 2, 2)), places((3, 6, 6))
+    torch.testing.assert_close(coarse[3], fine.unflatten(0, (3, 6, 6))[1, 4, 4])
+    assert len(fine.unique(dim=0)) == len(fine)
+
+
+def test_places_tell_a_patch_where_it_is():
+    """Over one value everywhere, rotary places alone give one velocity everywhere."""
+    given = {**inputs(), "z": torch.ones(SHAPE), "guess": None}
+    with_them, without = tiny_model.model(places=True)(**given), tiny_model.model()(**given)
+    assert patches(with_them)[0].std(0).max() > 0.1
+    assert patches(without)[0].std(0).max() < 1e-4
 
 
 def test_a_fresh_model_gives_zeros_and_every_block_is_the_identity():
