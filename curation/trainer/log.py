@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,7 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             self.out.mkdir(parents=True, exist_ok=True)
-            self.file = (self.out / "log.jsonl").open("a")
+            self.file = _cut(self.out / "log.jsonl", self.since)
             self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.since + 1)
         return self
 
@@ -93,6 +94,14 @@ class Log:
         """Clips of the data that were not trained on, by reason."""
         if found and self.place.leads:
             say("not trained on: " + ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())))
+
+
+def _cut(path: Path, step: int) -> IO[str]:
+    """The log open for writing behind the lines up to `step`: what a run wrote after its last checkpoint comes again."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if (found := re.match(r'\{"step": (\d+),.*\}$', line)) and int(found[1]) <= step]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    return path.open("a")
 
 
 def peak(device: torch.device) -> float:

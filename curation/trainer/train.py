@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from curation.console import say
 from curation.trainer import checkpoint, flow
 from curation.trainer.batch import Batch
 from curation.trainer.config import Config, Training
@@ -21,7 +22,7 @@ from curation.trainer.data import Loader
 from curation.trainer.distributed import Place, joined, spread
 from curation.trainer.flops import step_flops
 from curation.trainer.log import Log
-from curation.trainer.model import PERSONALIZATION, DiT, freeze, parameters_of
+from curation.trainer.model import PERSONALIZATION, DiT, count_parameters, freeze, parameters_of
 from curation.trainer.parts import Parts
 from curation.trainer.sample import Maker, publish
 from curation.trainer.seeds import generator
@@ -78,6 +79,10 @@ class Trainer:
     def run(self) -> None:
         """To the last step; with checkpoints and samples on the way."""
         knobs = self.knobs
+        if self.place.leads:
+            trained = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
+            numbers = f"{count_parameters(self.bare):,} parameters, {trained:,} of them trained"
+            say(f"{numbers}; from step {self.step} on {self.place.world} × {self.place.device.type}")
         if knobs.compile:  # block by block: one graph serves all of them, also where they are sharded or recomputed
             torch._dynamo.config.recompile_limit = 8 * len(self.config.data.table())  # each bucket has its shapes
             for block in self.bare.blocks:

@@ -90,6 +90,14 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path, shards, texts):
     assert checkpoint.steps(out) == [2, 4]
 
 
+def test_the_log_goes_on_behind_the_checkpoint(tmp_path, shards, texts):
+    out = trained(tmp_path, shards, texts, training={"steps": 3})
+    (out / "log.jsonl").open("a").write(
+        '{"step": 4, "loss": 7}\n{"step": 5, "lo'
+    )  # a run that was killed after step 3's checkpoint
+    assert len(losses(trained(tmp_path, shards, texts))) == 4 and losses(out)[3] != 7
+
+
 def test_only_the_newest_checkpoints_stay(tmp_path, shards, texts):
     assert checkpoint.steps(trained(tmp_path, shards, texts, training={"save_every": 1, "keep": 2})) == [3, 4]
 
