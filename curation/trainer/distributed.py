@@ -73,9 +73,10 @@ def spread(model: nn.Module, blocks: list[nn.Module], place: Place, how: Paralle
         return model
     if how == "fsdp":
         mesh = init_device_mesh(place.device.type, (place.world,))
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32)
+        kind = torch.bfloat16 if half else None  # of the parameters; times and latents the model casts itself, where it must
+        policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(model, mesh=mesh, mp_policy=policy)  # in place
+        fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # the averaged weights can take its place
         return model
     return DistributedDataParallel(model, device_ids=[place.device.index] if place.device.type == "cuda" else None)

@@ -154,7 +154,7 @@ def test_it_learns(tmp_path, shards, texts):
 
 
 def torchrun(folder: Path, shards: Path, texts: Path, how: str, steps: int, name: str = "") -> subprocess.CompletedProcess[str]:
-    training = {"parallel": how, "steps": steps, "new_layers_first": 1}
+    training = {"parallel": how, "steps": steps, "new_layers_first": 1, "sample_every": 2}
     file = recipes.write(folder / f"{how}{name}.yaml", texts, training=training)
     command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", "--standalone", "--no-python"]
     command += [str(Path(sys.executable).with_name("curation")), "train", str(file), "--shards", str(shards)]
@@ -174,6 +174,10 @@ def test_several_processes_train_one_model(tmp_path, shards, texts):
         assert done.returncode == 0, done.stderr[-2000:]
         assert end(tmp_path / how) == end(tmp_path / f"{how}-whole")
     assert losses(tmp_path / "ddp") == pytest.approx(losses(tmp_path / "fsdp"), rel=1e-4)
+    pictures = [(tmp_path / how / "samples" / "step-00000004.png").exists() for how in ("ddp", "fsdp")]
+    assert all(pictures), "the averaged weights take the place of replicas and of shards alike"
     with pytest.raises(TrainerError, match="written by 2 processes, these are 1"):
-        file = recipes.write(tmp_path / "one.yaml", texts, training={"parallel": "ddp", "steps": 6, "new_layers_first": 1})
+        file = recipes.write(
+            tmp_path / "one.yaml", texts, training={"parallel": "ddp", "steps": 6, "new_layers_first": 1, "sample_every": 2}
+        )
         run.train(str(file), str(shards), tmp_path / "ddp", None)
