@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -106,7 +106,9 @@ def train(
     ] = None,
 ) -> None:
     """Train on finished shards; goes on from the newest checkpoint in the output."""
-    _trainer().train(config, shards, output, address)
+    from curation.trainer import run as runs
+
+    runs.train(config, shards, output, address)
 
 
 @app.command()
@@ -122,18 +124,9 @@ def sample(
     seed: Annotated[int, typer.Option(help="another number, another video")] = 0,
 ) -> None:
     """Make a video from a prompt and pictures bound to its words, or from a clip's own."""
-    _trainer().sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
+    from curation.trainer import run as runs
 
-
-def _trainer() -> Any:
-    """The trainer, which needs packages of its own."""
-    from curation.trainer.errors import TrainerError
-
-    try:
-        from curation.trainer import run
-    except ModuleNotFoundError as error:
-        raise TrainerError(f"training and sampling need {error.name}: pip install 'curation[train]'") from error
-    return run
+    runs.sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
 
 
 models = typer.Typer(help="What the store has and needs, with licences; fetch it.", invoke_without_command=True)
@@ -182,6 +175,11 @@ def main() -> None:
         sys.exit(_complain(str(error), 2))
     except stage.StageBug as error:
         sys.exit(_complain(f"a stage broke its contract: {error}", 1))
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("curation"):
+            raise
+        extras = "the trainer needs pip install 'curation[train]', the papers' models 'curation[paper,vllm]'"
+        sys.exit(_complain(f"{error.name} is not installed: {extras}", 2))
     except OSError as error:
         sys.exit(_complain(f"{error.filename or 'disk'}: {error.strerror or error}", 1))
 

@@ -84,7 +84,9 @@ def test_the_fingerprint_knows_knobs_but_not_places(write):
     assert recipe.digest(base) != recipe.digest(other)
 
 
-@pytest.mark.parametrize("path", sorted(recipe.WORKFLOWS.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in recipe.WORKFLOWS.glob("*.yaml") if not p.stem.startswith("train-")), ids=lambda p: p.stem
+)
 def test_the_recipes_we_ship_load(path):
     assert load(path).clips
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from curation import recipe, store
 from curation.trainer import config as configs
+from curation.trainer import reading
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 from curation.weights import weights_digest
@@ -24,6 +25,7 @@ def train(name: str, shards: str, out: Path, address: str | None) -> None:
     from curation.trainer import train as loop
 
     config = configs.load(name)
+    reading.urls(shards)  # raises where there are none
     if int(os.environ.get("RANK", "0")) == 0:
         claim(config, shards, out)
         store.fetch(config.encoders.models())

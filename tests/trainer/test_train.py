@@ -153,6 +153,20 @@ def test_it_learns(tmp_path, shards, texts):
     assert sum(found[-10:]) < 0.8 * sum(found[:10])
 
 
+def test_no_shards_is_one_line_and_leaves_nothing(tmp_path, texts):
+    with pytest.raises(TrainerError, match="no shards at .*nowhere"):
+        trained(tmp_path, tmp_path / "nowhere", texts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_installed_is_one_line(tmp_path, shards, texts):
+    file = recipes.write(tmp_path / "train.yaml", texts)
+    hide = "import sys; sys.modules['webdataset'] = None; from curation.cli import main; main()"
+    command = [sys.executable, "-c", hide, "train", str(file), "--shards", str(shards), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "pip install 'curation[train]'" in done.stderr
+
+
 def torchrun(folder: Path, shards: Path, texts: Path, how: str, steps: int, name: str = "") -> subprocess.CompletedProcess[str]:
     training = {"parallel": how, "steps": steps, "new_layers_first": 1, "sample_every": 2}
     file = recipes.write(folder / f"{how}{name}.yaml", texts, training=training)
