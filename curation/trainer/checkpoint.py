@@ -30,10 +30,6 @@ Averages = dict[str, torch.Tensor]
 """Parameter name → its exponential moving average, float32, sharded as the parameter is."""
 
 
-class CheckpointError(TrainerError):
-    """One line: which checkpoint, what is wrong with it."""
-
-
 def folder(out: Path, step: int) -> Path:
     return out / "checkpoints" / f"step-{step:08d}"
 
@@ -98,11 +94,11 @@ def _quietly() -> Iterator[None]:
 
 
 def restore(out: Path, step: int, state: State, place: Place) -> dict[str, Any]:
-    """Load a checkpoint of this run in place. Returns this rank's place in the data. Raises `CheckpointError`."""
+    """Load a checkpoint of this run in place. Returns this rank's place in the data. Raises `TrainerError`."""
     source = folder(out, step)
     ranks = len(list(source.glob("loader-*.json")))
     if ranks != place.world:
-        raise CheckpointError(f"{source} was written by {ranks} processes, these are {place.world}")
+        raise TrainerError(f"{source} was written by {ranks} processes, these are {place.world}")
     tensors = state.tensors()
     with _quietly():
         dcp.load(tensors, checkpoint_id=source, no_dist=place.world == 1)
@@ -119,24 +115,22 @@ def weights(path: Path) -> Averages:
             try:
                 return load_file(file)
             except SafetensorError as error:
-                raise CheckpointError(f"{file} is no safetensors file: {error}") from error
-    raise CheckpointError(f"{path} is no training run, checkpoint or safetensors file: no {WEIGHTS} in it")
+                raise TrainerError(f"{file} is no safetensors file: {error}") from error
+    raise TrainerError(f"{path} is no training run, checkpoint or safetensors file: no {WEIGHTS} in it")
 
 
-def fill(model: nn.Module, values: Averages, source: Path, new: str = "") -> list[str]:
-    """Load weights by name. Parameters whose name contains `new` may be absent and keep their start values; returns those.
+def fill(model: nn.Module, values: Averages, source: Path, new: str = "") -> None:
+    """Load weights by name. Parameters whose name contains `new` may be absent and keep their start values.
 
-    Raises `CheckpointError` when others are missing, too many or of another shape.
+    Raises `TrainerError` when others are missing, too many or of another shape.
     """
     own = model.state_dict()
-    absent = [name for name in own if name not in values]
-    wrong = [f"no {name}" for name in absent if not (new and new in name)]
+    wrong = [f"no {name}" for name in own if name not in values and not (new and new in name)]
     wrong += [f"unknown {name}" for name in values if name not in own]
     for name, value in own.items():
         if name in values and values[name].shape != value.shape:
             wrong.append(f"{name} {tuple(values[name].shape)}, not {tuple(value.shape)}")
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise CheckpointError(f"{source} does not fit this model: {wrong[0]}{more}")
+        raise TrainerError(f"{source} does not fit this model: {wrong[0]}{more}")
     model.load_state_dict(values, strict=False)
-    return absent

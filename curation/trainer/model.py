@@ -219,7 +219,8 @@ class DiT(nn.Module):
         shift, scale = self.modulation(time)[:, None].chunk(2, -1)
         return unpatched(self.out(self.norm(x) * (1 + scale) + shift).float(), grid)
 
-    def tokens(self, shape: Sequence[int]) -> int:
+    @staticmethod
+    def tokens(shape: Sequence[int]) -> int:
         """Tokens of one video whose latents have this shape (…, T, H, W)."""
         return math.prod(n // p for n, p in zip(shape[-3:], PATCH, strict=True))
 

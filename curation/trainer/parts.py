@@ -28,6 +28,7 @@ class Parts:
         self.image = image_encoder(names.image, device, weights=names.image_weights, dtype=kind)
         self.codec = codec(names.codec, device, weights=names.codec_weights, dtype=kind)
         self.cache = cache_beside(shards, config) if names.cache and shards is not None else None
+        self._latents: dict[str, Cache] = {}
         if self.cache:
             self.text = CachedText(self.text, self.cache)
         self.size = config.model.size_with(
@@ -44,8 +45,13 @@ class Parts:
         def make(missing: list[int]) -> list[Entry]:
             return [{"latents": z} for z in self.codec.encode(pixels(batch.video[missing].to(self.device)))]
 
-        cache = Cache(self.cache, {"codec": self.codec.identity, "bucket": batch.bucket.name, "fps": self.config.data.fps})
-        entries = cache.get_or_make([f"{k} {first}" for k, first in zip(batch.keys, batch.firsts, strict=True)], make)
+        name = batch.bucket.name
+        if name not in self._latents:
+            facts = {"codec": self.codec.identity, "bucket": name, "fps": self.config.data.fps}
+            self._latents[name] = Cache(self.cache, facts)
+        entries = self._latents[name].get_or_make(
+            [f"{k} {first}" for k, first in zip(batch.keys, batch.firsts, strict=True)], make
+        )
         return torch.stack([entry["latents"] for entry in entries]).to(self.device)
 
 

@@ -16,6 +16,7 @@ from curation.trainer import flow
 from curation.trainer.batch import Reference
 from curation.trainer.buckets import Bucket
 from curation.trainer.flow import Condition, Sampling
+from curation.trainer.model import DiT
 from curation.trainer.parts import Parts, pictures
 from curation.trainer.seeds import generator
 
@@ -45,12 +46,11 @@ class Maker:
                 return self.model(z, t, **told[condition].keywords(), guess=guess)
 
         shape = (1, *self.parts.codec.shape(bucket.frames, bucket.height, bucket.width))
-        tokens = shape[2] * shape[3] * shape[4] // 4
         latents = flow.sample(
             velocity,
             shape,
             count=self.sampling.steps or flow.steps_for(bucket.width),
-            shift=self.sampling.shift or flow.resolution_shift(tokens),
+            shift=self.sampling.shift or flow.resolution_shift(DiT.tokens(shape)),
             guidance=self.sampling,
             generator=generator(seed, caption, "noise"),
             device=self.parts.device,

@@ -15,14 +15,6 @@ from tests.trainer.clips import frames
 pytestmark = pytest.mark.trainer
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def clips() -> torch.Tensor:
     """Three real ones, float [3,3,17,144,256] in −1..1."""

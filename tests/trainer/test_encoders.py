@@ -19,14 +19,6 @@ WOMAN, MASK, COMMA = (2, 7), (13, 17), (26, 27)
 LONG = "a dog " * 60 + "woman"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
