@@ -12,7 +12,7 @@ TRAIN  ?= runs/$(CONFIG)
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate train test test-base test-slow test-paper check fmt schemas clean
+.PHONY: curate train test test-base test-slow test-paper test-faults check fmt schemas clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -63,6 +63,10 @@ test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
 	@$(BIN)/python -m pytest -m "slow and not paper"
 	@$(PAPER)/python -m pytest -m "slow and paper"
+
+test-faults: .venv/.dev
+	@echo "== whole runs that are killed, on full disks, vanished mounts and stores that are away (about half an hour)"
+	@$(BIN)/python -m pytest -m faults
 
 check: .venv/.dev
 	@echo "== ruff and mypy"

@@ -28,6 +28,11 @@ class Setup:
     device: str
     batch: int
 
+    @property
+    def precision(self) -> str:
+        """What `segment_entities` decides on for such a device."""
+        return "bf16" if self.device == "cuda" else "fp32"
+
 
 def say(name: str, figure: str, value: object, **more: object) -> None:
     print(json.dumps({"backend": name, "figure": figure, "value": value, **more}), flush=True)
@@ -51,8 +56,8 @@ def transnetv2(setup: Setup) -> Work:
 def _transnetv2(setup: Setup, precision: str) -> Any:
     import torch
 
-    from curation import store
     from curation.models import transnetv2
+    from curation.store import store
 
     there = store.is_present("transnetv2")
     path = store.path("transnetv2") if there else setup.folder / "transnetv2.pth"
@@ -80,7 +85,7 @@ def split_shots(setup: Setup) -> Work:
 
 def score_quality(setup: Setup) -> Work:
     """The stage on clips with a window of 24 frames, 640×360."""
-    from curation.members import to_jpeg
+    from curation.media.members import to_jpeg
     from curation.sample import Sample
     from curation.stage import apply
     from curation.stages.score_quality import CLASSES, ScoreQuality
@@ -122,7 +127,7 @@ def grounding_dino(setup: Setup) -> Work:
         BertConfig().save_pretrained(texts)  # bert-base-uncased's sizes, by default
         path = folder / "groundingdino_swint.pth"
         torch.save({"model": gd.network_of(gd._settings(folder), texts).state_dict()}, path)
-    detector, pictures = gd.GroundingDino(path, folder / "bert-base-uncased", setup.device), frames(setup.batch)
+    detector, pictures = gd.GroundingDino(path, folder / "bert-base-uncased", setup.device, setup.precision), frames(setup.batch)
     return lambda: detector(pictures, [WORDS] * setup.batch, 0.35)
 
 
@@ -139,7 +144,7 @@ def sam(setup: Setup) -> Work:
         tiny.sam(setup.folder)
     else:
         torch.save(sam_model_registry["vit_b"]().state_dict(), path)
-    segmenter, pictures = SegmentAnything(path, setup.device), frames(setup.batch)
+    segmenter, pictures = SegmentAnything(path, setup.device, setup.precision), frames(setup.batch)
     boxes = [(20.0, 30.0, 200.0, 300.0), (220.0, 60.0, 400.0, 350.0), (500.0, 10.0, 630.0, 120.0)]
     return lambda: [segmenter.masks(view, boxes) for view in segmenter.look(pictures)]
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curation.picture import Painter
+from curation.media.picture import Painter
+from curation.media.video import VideoError, frames
 from curation.trainer.codecs import CHANNELS, codec
-from curation.video import VideoError, frames
 
 SIZES = ((64, 64), (128, 128), (256, 144), (512, 288))
 FRAMES, FPS = 17, 24

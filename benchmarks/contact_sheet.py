@@ -6,14 +6,17 @@ python benchmarks/contact_sheet.py RUN_DIRECTORY OUT.png [--rows 12] [--page 0]
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow.compute as pc
 
-from curation import shards
-from curation.clip import Clip
-from curation.members import from_rle
+from curation import ledger
+from curation.media.members import from_rle
+from curation.shards.clip import Clip
+from curation.storage import Storage
 
 HEIGHT, WIDTH = 150, 1900
 COLOURS = [(66, 135, 245), (80, 200, 60), (40, 40, 230), (200, 60, 200), (40, 200, 230), (220, 200, 40), (140, 100, 60)]
@@ -84,11 +87,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=12)
     parser.add_argument("--page", type=int, default=0)
     arguments = parser.parse_args()
-    folder = arguments.run / "shards"
-    kept = [r for unit in shards.units(folder) for r in shards.ledger(folder, unit) if r["status"] == "kept"]
+    storage = Storage.at(arguments.run)
+    kept = ledger.rows(storage, filter=pc.field("verdict") == "kept")
     strips = []
-    for found in kept[arguments.page * arguments.rows :][: arguments.rows]:
-        files = {name.partition(".")[2]: data for name, data in shards.read_sample(folder, found)}
+    for found in islice(kept, arguments.page * arguments.rows, (arguments.page + 1) * arguments.rows):
+        files = {name.partition(".")[2]: data for name, data in ledger.read_sample(storage, found)}
         strips.append(row(Clip.model_validate_json(files["json"]), files))
     cv2.imwrite(str(arguments.out), np.vstack(strips))
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from fractions import Fraction
 
-from curation import encode, video
+from curation.media import encode, video
 from tests import videos
 
 

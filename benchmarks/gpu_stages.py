@@ -119,7 +119,7 @@ def main() -> None:
     from curation.models.device import pick
 
     torch.set_num_threads(1)
-    device, wanted = pick(), arguments.only.split(",")
+    device, wanted = pick(1.0), arguments.only.split(",")
     if unknown := set(wanted) - {line.name for line in TABLE}:
         parser.error(f"--only knows {', '.join(line.name for line in TABLE)}, not {', '.join(unknown)}")
     if device == "cpu" and not arguments.tiny:

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,11 +19,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from curation import store
-from curation.models.answers import Answers
+from curation.models.device import pick
 from curation.models.llm import Ask, Asker, Vllm
 from curation.models.wordnet import WordNet
 from curation.stages.extract_entities import post_process
+from curation.store import store
 
 PANDA = Path(os.environ.get("PANDA70M_MINI", Path(__file__).parents[2] / "shared/data/panda70m-mini"))
 
@@ -54,10 +53,9 @@ def captions_of(path: Path) -> list[str]:
 
 def measure(ask: Ask, captions: Sequence[str], is_plural: Any, *, guided: bool) -> dict[str, Any]:
     """Shares of the answers that are valid, and whose tags are all exact spans; and what the checks would drop."""
-    with tempfile.TemporaryDirectory() as nothing_known:
-        start = time.perf_counter()
-        answers = Asker(ask, "", Answers(Path(nothing_known)), guided=guided)(captions)
-        seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    answers = Asker(ask, guided=guided)(captions)
+    seconds = time.perf_counter() - start
     drops: Counter[str] = Counter()
     for caption, answer in zip(captions, answers, strict=True):
         drops["failed" if isinstance(answer, Exception) else post_process(caption, answer, is_plural)[1] or "kept"] += 1
@@ -80,7 +78,7 @@ def main() -> None:
     captions = captions_of(arguments.captions)
     if not captions:
         parser.error(f"no captions in {arguments.captions}")
-    model = Vllm(arguments.weights or smollm2(store.home() / "converted/smollm2-135m"))
+    model = Vllm(arguments.weights or smollm2(store.home() / "converted/smollm2-135m"), pick(1.0))
     is_plural = WordNet(store.path("wordnet")).is_plural
     for guided in (True, False):
         print(json.dumps(measure(model, captions, is_plural, guided=guided)), flush=True)

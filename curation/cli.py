@@ -14,8 +14,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, a name in workflows/, or auto")]
 Input = Annotated[str, typer.Option("--input", help="sample, panda70m, a CSV or table, a folder, or shards; path or URL")]
-Output = Annotated[Path, typer.Option("--output", help="the run directory: plan/, shards/, recipe.yaml, run.json")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="a run directory")]
+Output = Annotated[str, typer.Option("--output", help="the run directory: plan/, shards/, recipe.yaml, run.json; path or URL")]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="a run directory, path or URL")]
 Videos = Annotated[str | None, typer.Option(help="folder of the source videos of a Panda-70M CSV [default: videos/ beside it]")]
 Limit = Annotated[int | None, typer.Option(min=1, help="plan only the first N clips")]
 Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray: the same bytes")]
@@ -25,7 +25,7 @@ Address = Annotated[str | None, typer.Option(help="of a running Ray cluster [def
 @app.command()
 def plan(recipe: RecipePath, input: Input, output: Output, videos: Videos = None, limit: Limit = None) -> None:
     """List every clip, name its entities, cut units. Opens no video."""
-    from curation import run as runs
+    from curation.run import run as runs
 
     runs.make_plan(recipe, input, output, videos=videos, limit=limit)
 
@@ -40,16 +40,16 @@ def run(
     local: Local = False,
     address: Address = None,
 ) -> None:
-    """Plan if needed, then run what is not done yet. Exit status 3: too many clips failed."""
-    from curation import run as runs
+    """Plan if needed, then run what is not done yet. Exit status 3: too many clips failed; 4: not all is done, our side broke."""
+    from curation.run import run as runs
 
     raise typer.Exit(runs.run(recipe, input, output, videos=videos, limit=limit, local=local, address=address))
 
 
 @app.command()
 def retry(out: Out, local: Local = False, address: Address = None) -> None:
-    """Run the failed clips again, and nothing else."""
-    from curation import run as runs
+    """Run the failed clips again, and what is not done, and nothing else."""
+    from curation.run import run as runs
 
     raise typer.Exit(runs.retry(out, local=local, address=address))
 
@@ -65,33 +65,44 @@ def submit(
     python: Annotated[str, typer.Option(help="the interpreter on the cluster that has curation")] = sys.executable,
 ) -> None:
     """The same run as a job on a running Ray cluster: logs followed, exit status passed on."""
-    from curation import submit as submits
+    from curation.run import submit as submits
 
     options = {"address": address, "videos": videos, "limit": limit, "python": python}
     raise typer.Exit(submits.submit(recipe, input, output, **options))  # type: ignore[arg-type]
 
 
 @app.command()
-def verify(out: Out) -> None:
-    """Decode and cross-check everything in a run directory. Exit status 1: problems were found."""
-    from curation import console, verify
+def verify(
+    out: Out,
+    sample: Annotated[int | None, typer.Option(min=1, help="check so many shards only, always the same")] = None,
+    address: Annotated[str | None, typer.Option(help="of a running Ray cluster, to check there")] = None,
+) -> None:
+    """Decode and cross-check everything in a run directory, on all cores or on a cluster. Exit status 1: problems were found."""
+    from curation import console, storage
+    from curation.shards import verify
 
+    check = None
+    if address:
+        from curation.run.check import OnCluster
+
+        check = OnCluster(address)
     with console.counting("verify", None) as count:
-        problems = list(verify.verify(out, count.add))
-    for problem in problems:
-        print(problem)
-    print(f"{out}: {len(problems)} problems" if problems else f"{out}: no problem found")
+        problems = 0
+        for problem in verify.verify(storage.Storage.at(out), count.add, sample, check=check):
+            print(problem, flush=True)
+            problems += 1
+    print(f"{out}: {problems} problems" if problems else f"{out}: no problem found")
     raise typer.Exit(bool(problems))
 
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="a run directory or a shard")],
+    path: Annotated[str, typer.Argument(help="a run directory or a shard, path or URL")],
     key: Annotated[str | None, typer.Argument(help="one clip")] = None,
     extract: Annotated[Path | None, typer.Option(help="write the members into this folder")] = None,
 ) -> None:
-    """A table of the clips; with KEY one clip's metadata; with --extract the members as files."""
-    from curation import inspect
+    """A summary, and of few clips a table; with KEY one clip's metadata; with --extract the members as files."""
+    from curation.look import inspect
 
     inspect.inspect(path, key, extract)
 
@@ -148,16 +159,19 @@ def fetch(
     recipe: Annotated[str | None, typer.Option(help="fetch what this recipe needs")] = None,
 ) -> None:
     """Fetch models by name, or all that a recipe needs."""
-    from curation import console, store
+    from curation import console
     from curation import recipe as recipes
+    from curation.store import store
 
     store.fetch([*(names or []), *(recipes.find(recipe).models() if recipe else ())], console.say)
 
 
 def main() -> None:
     """Entry point: errors with a known cause become one line on standard error."""
-    from curation import engine, placement, plan, recipe, stage, store
+    from curation import faults, recipe, storage
     from curation.inputs.files import InputError
+    from curation.run import engine, lanes, plan
+    from curation.store import store
     from curation.trainer.errors import TrainerError
 
     known = (
@@ -166,14 +180,17 @@ def main() -> None:
         recipe.RecipeError,
         plan.PlanError,
         engine.EngineError,
-        placement.PlacementError,
+        lanes.PlacementError,
+        storage.StorageError,
         store.StoreError,
     )
     try:
         app()
     except known as error:
         sys.exit(_complain(str(error), 2))
-    except stage.StageBug as error:
+    except engine.BrokenError as error:
+        sys.exit(_complain(str(error), 1))
+    except faults.StageBug as error:
         sys.exit(_complain(f"a stage broke its contract: {error}", 1))
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("curation"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from curation import store
-from curation.shards import Tally
+from curation.shards.tally import Tally
+from curation.store import store
 
 EVERY = 5.0
 """Seconds between two plain lines."""
@@ -35,14 +36,16 @@ def say(text: str) -> None:
 
 
 class Counting:
-    """So many of something are done: a bar when the total is known and this is a terminal, else a line now and then."""
+    """So many of something are done: a bar for each stage on a terminal when the total is known, else a line now and then."""
 
-    def __init__(self, what: str, total: int | None, stages: list[str] | None = None, *, quiet: bool = False):
-        self.what, self.total, self.done, self.quiet = what, total, 0, quiet
+    def __init__(self, what: str, total: int | None, stages: list[str] | None = None):
+        self.what, self.total, self.done = what, total, 0
         self.start = self.last = time.monotonic()
         self.found: Counter[str] = Counter()
+        self.reached: Counter[str] = Counter()
         self.progress: Progress | None = None
-        if is_terminal() and not quiet:
+        self._lock = threading.Lock()  # work is told of by several threads
+        if is_terminal():
             columns = (
                 TextColumn("{task.description:20}"),
                 BarColumn(),
@@ -54,25 +57,38 @@ class Counting:
             self.tasks: dict[str, TaskID] = {name: self.progress.add_task(name, total=total) for name in [*(stages or []), what]}
             self.progress.start()
 
-    def step(self, name: str, count: int) -> None:
-        """`count` more have reached the stage `name`."""
-        if self.progress:
-            self.progress.advance(self.tasks[name], count)
+    def step(self, steps: dict[str, int]) -> None:
+        """So many more have reached each stage."""
+        with self._lock:
+            self.reached.update(steps)
+            if self.progress:
+                for name, count in steps.items():
+                    self.progress.advance(self.tasks[name], count)
+            else:
+                self._line_now_and_then()
 
     def add(self, count: int, found: dict[str, int] | None = None) -> None:
         """`count` more are finished; `found` says as what."""
-        self.done += count
-        self.found.update(found or {})
-        if self.progress:
-            self.progress.advance(self.tasks[self.what], count)
-        elif not self.quiet and time.monotonic() - self.last > EVERY:
+        with self._lock:
+            self.done += count
+            self.found.update(found or {})
+            if self.progress:
+                self.progress.advance(self.tasks[self.what], count)
+            else:
+                self._line_now_and_then()
+
+    def _line_now_and_then(self) -> None:
+        if time.monotonic() - self.last > EVERY:
             self.last = time.monotonic()
             say(self.line())
 
     def line(self) -> str:
+        """`run: 12/60 clips, 0.8/s, kept 5, rejected 7; reached split_shots 16, sample_frames 9`."""
         of = f"/{self.total}" if self.total else ""
         rate = self.done / max(1e-6, time.monotonic() - self.start)
-        return f"{self.what}: {self.done}{of} clips, {rate:.1f}/s" + "".join(f", {k} {v}" for k, v in self.found.items())
+        found = "".join(f", {k} {v}" for k, v in self.found.items() if v)
+        reached = ", ".join(f"{k} {v}" for k, v in self.reached.items())
+        return f"{self.what}: {self.done}{of} clips, {rate:.1f}/s{found}{'; reached ' + reached if reached else ''}"
 
     def close(self) -> None:
         if self.progress:
@@ -80,18 +96,25 @@ class Counting:
 
 
 @contextmanager
-def counting(what: str, total: int | None, stages: list[str] | None = None, *, quiet: bool = False) -> Iterator[Counting]:
-    """A `Counting` that is taken down whatever happens; a quiet one counts for somebody else's bars."""
-    count = Counting(what, total, stages, quiet=quiet)
+def counting(what: str, total: int | None, stages: list[str] | None = None) -> Iterator[Counting]:
+    """A `Counting` that is taken down whatever happens."""
+    count = Counting(what, total, stages)
     try:
         yield count
     finally:
         count.close()
 
 
-def summary(tally: Tally, seconds: float, clips: int, video_seconds: float) -> str:
-    """The closing lines of a run: what became of every clip, why, and how fast. `clips` and `video_seconds` are this run's."""
-    lines = [f"planned {tally.planned} = kept {tally.kept} + rejected {tally.rejected} + failed {tally.failed}"]
+SHOWN = 5
+"""Units set aside that are told of one by one."""
+
+
+def summary(tally: Tally, planned: int, seconds: float, clips: int, aside: dict[str, str], stopped: str) -> str:
+    """The closing lines of a run: what became of every clip, why, and how fast. `clips` were finished in these `seconds`;
+    `aside`: what our side broke, with its error; `stopped`: why the run ended early."""
+    lines = [f"planned {planned} = kept {tally.kept} + rejected {tally.rejected} + failed {tally.failed}"]
+    if left := planned - tally.planned:
+        lines[0] += f" + not done {left}"
     if tally.samples != tally.kept:
         lines[0] += f"   ({tally.samples} samples: clips that were split into shots give several)"
     for (status, stage, reason), count in sorted(
@@ -99,12 +122,16 @@ def summary(tally: Tally, seconds: float, clips: int, video_seconds: float) -> s
     ):
         lines.append(f"  {status:8} {count:6}  {stage}: {reason}")
     if clips:
-        rate = f"{clips / seconds:.2f} clips/s, {video_seconds / seconds:.1f} seconds of video per second"
-        lines.append(f"{clips} clips in {seconds:.1f} s: {rate}")
+        lines.append(f"{clips} clips in {seconds:.1f} s: {clips / seconds:.2f} clips/s")
     else:
-        lines.append("nothing was left to do")
-    spent = ", ".join(f"{name} {value:.1f}" for name, value in tally.stage_seconds.items())
-    return "\n".join([*lines, f"worker seconds per stage: {spent}"] if spent else lines)
+        lines.append("nothing was left to do" if not left else "nothing was done")
+    if spent := ", ".join(f"{name} {value:.1f}" for name, value in tally.stage_seconds.items()):
+        lines.append(f"worker seconds per stage: {spent}")
+    lines += [f"not done: {name}: {error}" for name, error in list(aside.items())[:SHOWN]]
+    lines += [f"not done: {len(aside) - SHOWN} more"] * (len(aside) > SHOWN)
+    lines += [f"stopped: {stopped}"] * bool(stopped)
+    lines += ["the same command does what is not done"] * bool(left)
+    return "\n".join(lines)
 
 
 def models_table() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
+import importlib
 import importlib.util
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +18,11 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from curation import __version__, store
-from curation.stage import Stage
-from curation.weights import weights_digest
+from curation import __version__
+from curation.fingerprint import libraries
+from curation.stage import Stage, Window
+from curation.store import store
+from curation.store.weights import weights_digest
 
 STAGES = {
     "split_shots": "curation.stages.split_shots:SplitShots",
@@ -41,25 +45,66 @@ class RecipeError(Exception):
 
 
 @dataclass(kw_only=True)
-class Shards:
-    """How planned clips are cut into units (one unit = one shard) and how many may fail."""
+class Units:
+    """How planned clips are cut into units: what a worker takes at once, and what is done again when it dies."""
 
-    clips_per_unit: Annotated[int, Field(ge=1)] = 64
+    clips: Annotated[int, Field(ge=1)] = 16
     """Clips that reach the clip stages, per unit. A source's clips stay together up to twice as many."""
-    seconds_per_unit: Annotated[float, Field(gt=0)] = 1800.0
+    seconds: Annotated[float, Field(gt=0)] = 300.0
     """Seconds of video per unit; a clip of unknown length counts as 30."""
+
+
+@dataclass(kw_only=True)
+class Limits:
+    """What a run bears."""
+
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """The run exits with 3 when a larger share of the planned clips failed."""
+    """The run exits with 3 when a larger share of its clips failed; after 1,000 clips it does not wait for its end with that."""
+
+
+@dataclass(kw_only=True)
+class Shards:
+    """How finished units are packed."""
+
+    megabytes: Annotated[float, Field(gt=0)] = 512.0
+    """A shard is closed by the unit with which it reaches this size."""
 
 
 @dataclass(kw_only=True)
 class Recipe:
-    """Caption stages for planning, clip stages for the run, and the shape of the shards."""
+    """Caption stages for planning, clip stages for the run, and the shape of units and shards."""
 
     plan: list[Stage] = field(default_factory=list)
     clips: list[Stage] = field(default_factory=list)
+    units: Units = field(default_factory=Units)
+    limits: Limits = field(default_factory=Limits)
     shards: Shards = field(default_factory=Shards)
     path: Path = Path()
+
+    def steps(self) -> list[Step]:
+        """The clip stages in order, and where what they promised is made: before a stage that reads it, else at the end."""
+        steps: list[Step] = []
+        owed: list[Stage] = []
+        for stage in self.clips:
+            due = [s for s in owed if any(matches(read, promise) for read in stage.reads for promise in s.promises)]
+            steps += [Step(s, redeem=True) for s in due]
+            owed = [s for s in owed if s not in due] + [stage] * bool(stage.promises)
+            steps.append(Step(stage))
+        return steps + [Step(s, redeem=True) for s in owed]
+
+    def owners(self) -> dict[str, str]:
+        """Pattern of members → the stage whose they are."""
+        return {pattern: stage.name for stage in self.clips for pattern in stage.writes if not pattern.startswith("_")}
+
+    def resolve(self, known: dict[str, Any] | None = None) -> None:
+        """Decide what depends on the machine; `known` is the fingerprint of the run that is gone on with: its decisions stand."""
+        for head, stages in (("plan", self.plan), ("clips", self.clips)):
+            for stage in stages:
+                before = (known or {}).get(head, {}).get(stage.name, {})
+                for knob in dataclasses.fields(stage):
+                    if getattr(stage, knob.name) == "auto" and knob.name in before:
+                        setattr(stage, knob.name, before[knob.name])
+                stage.resolve()
 
     def models(self) -> tuple[str, ...]:
         """Names in the store of everything the stages need, each once."""
@@ -71,13 +116,19 @@ class Recipe:
 
     def plan_fingerprint(self) -> dict[str, Any]:
         """What decides the plan's content, as plain values to compare and to show."""
-        cut = {k: v for k, v in dataclasses.asdict(self.shards).items() if k != "max_failed"}
-        return {"version": __version__, "plan": _knobs(self.plan), "shards": cut, "models": self._identities(self.plan)}
+        units = dataclasses.asdict(self.units)
+        return {"version": __version__, "plan": _knobs(self.plan), "units": units, "models": self._identities(self.plan)}
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides the shards' bytes: knobs, code version, model hashes."""
-        models = self._identities([*self.plan, *self.clips])
-        return {"version": __version__, "plan": _knobs(self.plan), "clips": _knobs(self.clips), "models": models}
+        """What decides the shards' bytes: knobs, code version, model hashes, libraries."""
+        return {
+            "version": __version__,
+            "plan": _knobs(self.plan),
+            "clips": _knobs(self.clips),
+            "shards": dataclasses.asdict(self.shards),
+            "models": self._identities([*self.plan, *self.clips]),
+            "libraries": libraries(),
+        }
 
     def _identities(self, stages: list[Stage]) -> dict[str, str]:
         """Each model's hash by its name in the store, and that of the user's own as `stage.weights`: by content."""
@@ -91,39 +142,39 @@ class Recipe:
         return found
 
 
-def digest(fingerprint: dict[str, Any]) -> str:
-    """A fingerprint as 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(fingerprint).encode()).hexdigest()[:16]
+@dataclass(frozen=True)
+class Step:
+    """One pass of a stage over the samples: its work, or with `redeem` the making of what it promised."""
+
+    stage: Stage
+    redeem: bool = False
 
 
-def changes(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
-    """The differences of two fingerprints, each as `clips.split_shots.min_seconds: 1.0 → 2.0`."""
-    found: list[str] = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += changes(a, b, f"{where}{key}.")
-        elif a != b:
-            found.append(f"{where}{key}: {a if key in old else 'absent'} → {b if key in new else 'absent'}")
-    if not found and list(old) != list(new):
-        found.append(f"{where.rstrip('.') or 'order'}: the order of stages")
-    return found
+def matches(a: str, b: str) -> bool:
+    """Whether two patterns of members may mean the same one."""
+    return fnmatchcase(a, b) or fnmatchcase(b, a)
+
+
+SHAPES = {"units": Units, "limits": Limits, "shards": Shards}
+"""The sections of a recipe that are no list of stages."""
 
 
 def load(path: str | Path) -> Recipe:
     """Read and check a recipe. Raises `RecipeError`; imports no model."""
     reader = _Reader(Path(path))
     node = reader.read()
-    top = reader.mapping(node, "a recipe", ("plan", "clips", "shards"))
+    top = reader.mapping(node, "a recipe", ("plan", "clips", *SHAPES))
     recipe = Recipe(
         plan=reader.stages(top.get("plan"), "plan"),
         clips=reader.stages(top.get("clips"), "clips"),
-        shards=reader.knobs(Shards, top.get("shards"), "shards"),
+        **{name: reader.knobs(cls, top.get(name), name) for name, cls in SHAPES.items()},
         path=reader.path,
     )
     if not recipe.clips:
-        raise RecipeError(f"{path}: `clips:` names no stage; a run needs at least split_shots")
+        raise RecipeError(f"{path}: `clips:` names no stage; a run needs at least one")
     _check_order(recipe)
+    for i, stage in enumerate(recipe.clips):
+        stage.serve(reduce(or_, (later.window() for later in recipe.clips[i + 1 :]), Window()))
     return recipe
 
 
@@ -134,7 +185,8 @@ def sections(path: Path, known: dict[str, type]) -> dict[str, Any]:
     return {name: reader.knobs(cls, top.get(name), name) for name, cls in known.items()}
 
 
-WORKFLOWS = Path(__file__).parents[1] / "workflows"
+WORKFLOWS = next(p / "workflows" for p in (Path(__file__).parent, Path(__file__).parents[1]) if (p / "workflows").is_dir())
+"""The recipes that come along: in the package when it was built as a wheel, beside it in a checkout."""
 
 
 def find(name: str) -> Recipe:
@@ -273,17 +325,15 @@ def _check_order(recipe: Recipe) -> None:
             if head == "clips" and stage.name in there:
                 raise RecipeError(f"{recipe.path}: stage {stage.name!r} stands under `plan:` and under `clips:`")
             for read in stage.reads:
-                if not any(fnmatchcase(read, t) or fnmatchcase(t, read) for t in there):
+                if not any(matches(read, t) for t in there):
                     where = f"{recipe.path}: {head}.{stage.name}"
                     raise RecipeError(f"{where} reads {read!r}, which no stage before it gives{_giver(read)}")
             there += [stage.name, *stage.writes]
-    if "sample_frames" not in there:
-        raise RecipeError(f"{recipe.path}: `clips:` needs sample_frames: a sample holds its three frames and their size")
 
 
 def _giver(read: str) -> str:
     for name in STAGES:
         cls = stage_class(name)
-        if name == read or any(fnmatchcase(read, w) or fnmatchcase(w, read) for w in cls.writes):
+        if name == read or any(matches(read, w) for w in cls.writes):
             return f"; put {name} before it"
     return " at planning time" if read == "source" else ""

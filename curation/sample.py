@@ -15,13 +15,16 @@ STATUSES = (KEPT, REJECTED, FAILED)
 class Verdict:
     """What became of a clip.
 
-    `rejected` is a property of the data (`reason` is a short snake_case word); `failed` is a fault of the file or of this
-    program (`reason` is the error in one line).
+    `rejected` is a property of the data, `failed` a fault of the file or an error nobody foresaw. `reason` is a short snake_case
+    word that can be counted, `detail` what is particular to this clip, one line. `unforeseen`: the error was of no known kind; a
+    worker whose clips all end so is taken for broken (see `run.breaker`).
     """
 
     status: Literal["kept", "rejected", "failed"] = KEPT
     stage: str = ""
     reason: str = ""
+    detail: str = ""
+    unforeseen: bool = False
 
 
 @dataclass
@@ -31,7 +34,7 @@ class Sample:
     `key` is stable, unique in a run and free of dots, because WebDataset splits a member's name at the first dot.
     `files` maps a tar member's suffix ("mp4", "frame0.jpg", "ref.0.1.webp") to its bytes; a suffix that starts with "_" is
     scratch between stages and never reaches a shard. `meta` has one namespace per stage, plus "source": where the clip comes
-    from (`curation.inputs.Source` as a dict). `seconds` is the time each stage spent on it.
+    from (`inputs.rows.planned` makes it). `seconds` is the time each stage spent on it.
     """
 
     key: str
@@ -49,8 +52,8 @@ class Sample:
     def caption(self) -> str:
         return self.meta["source"]["caption"]
 
-    def drop(self, status: Literal["rejected", "failed"], stage: str, reason: str) -> Sample:
+    def drop(self, verdict: Verdict) -> Sample:
         """End this clip: record why and let its bytes go. Its metadata stays, so that thresholds can be re-tuned from it."""
-        self.verdict = Verdict(status, stage, reason)
+        self.verdict = verdict
         self.files = {}
         return self

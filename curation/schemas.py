@@ -9,19 +9,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import plan, recipe, shards
-from curation.clip import Clip
+from curation import ledger, recipe
+from curation.run import plan
+from curation.shards.clip import Clip
 from curation.trainer import config
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-TYPES = {pa.int64(): "integer", pa.float64(): "number", pa.string(): "string"}
+TYPES = {
+    **dict.fromkeys((pa.int16(), pa.int32(), pa.int64()), "integer"),
+    **dict.fromkeys((pa.float32(), pa.float64()), "number"),
+    pa.string(): "string",
+}
 
 
 def all_schemas() -> dict[str, dict[str, Any]]:
     """File name → JSON Schema."""
     return {
         "clip.schema.json": {"$schema": DRAFT, **Clip.model_json_schema()},
-        "ledger.schema.json": _table(shards.LEDGER, "ledger", "One row of shards/shard-NNNNNN.parquet"),
+        "ledger.schema.json": _table(ledger.SCHEMA, "ledger", "One row of shards/shard-GGGGG-NNNN.parquet"),
         "plan.schema.json": _table(plan.SCHEMA, "plan", "One row of plan/part-NNNNN.parquet"),
         "recipe.schema.json": _recipe(),
         "training.schema.json": _training(),
@@ -55,7 +60,7 @@ def _recipe() -> dict[str, Any]:
         "title": "recipe",
         "description": "workflows/*.yaml: caption stages for planning, clip stages for the run, the shape of the shards",
         "type": "object",
-        "properties": {"plan": stages, "clips": stages, "shards": recipe.adapter(recipe.Shards).json_schema()},
+        "properties": {"plan": stages, "clips": stages, **{n: recipe.adapter(c).json_schema() for n, c in recipe.SHAPES.items()}},
         "required": ["clips"],
         "additionalProperties": False,
         "$defs": definitions,

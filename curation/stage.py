@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
-from curation.sample import FAILED, REJECTED, Sample
+from curation.faults import DataError, StageBug, is_infrastructure, one_line
+from curation.sample import FAILED, REJECTED, Sample, Verdict
 
 T = TypeVar("T")
 Result = Sample | list[Sample] | Exception
@@ -19,22 +20,32 @@ Result = Sample | list[Sample] | Exception
 class Reject(Exception):
     """Raised (or returned in a batch) by a stage: the clip is sound, but not wanted. `reason` is a snake_case word."""
 
-    def __init__(self, reason: str):
+    def __init__(self, reason: str, detail: str = ""):
         super().__init__(reason)
-        self.reason = reason
-
-
-class StageBug(Exception):
-    """A stage broke its own declaration. It stops the run: the fault is in the code, not in a clip."""
+        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker of a stage holds: logical CPUs, GPUs (fractions allowed), and how many samples it takes at once."""
+    """What one worker of a stage holds: logical CPUs, GPUs (fractions allowed), GB of memory; and how many samples it takes at
+    once."""
 
     cpus: float = 1.0
     gpus: float = 0.0
+    memory: float = 1.0
     batch: int = 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """Small pictures of a clip, evenly spaced from its first to its last frame: how many, and the most pixels of a long side."""
+
+    frames: int = 0
+    side: int = 0
+
+    def __or__(self, other: Window) -> Window:
+        """What serves both."""
+        return Window(max(self.frames, other.frames), max(self.side, other.side))
 
 
 @dataclass(kw_only=True)
@@ -42,12 +53,15 @@ class Stage:
     """Base of every stage. Its fields are the knobs of the recipe, the class attributes are facts about it.
 
     `reads` and `writes` are patterns of members in `Sample.files` ("frame?.jpg"); `reads` may also hold "caption", "source" (the
-    clip's video is still outside) and names of stages whose metadata is needed. A stage always owns `meta[stage.name]`.
+    clip's video is still outside) and names of stages whose metadata is needed. A stage always owns `meta[stage.name]`, which
+    reaches KEY.json and the ledger under its name by itself, and the members it writes. Members in `promises` (among `writes`)
+    are not made with the others but by `redeem_batch`, of what is kept in the end, or just before a stage that reads them.
     """
 
     resources: ClassVar[Resources] = Resources()
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
+    promises: ClassVar[tuple[str, ...]] = ()
 
     workers: int | None = None
     """Workers of this stage; None lets the engine choose by the machine."""
@@ -58,14 +72,30 @@ class Stage:
     def name(self) -> str:
         return stage_name(type(self))
 
+    @property
+    def share(self) -> float:
+        """GPUs that a worker of it holds; one that holds none sees none."""
+        return self.resources.gpus if self.gpus is None else self.gpus
+
     def models(self) -> tuple[str, ...]:
         """Names in the store of the models these knobs need."""
         return ()
+
+    def resolve(self) -> None:
+        """Once, by the driver: decide what depends on the machine ("auto"), so that all workers do the same. What is decided is
+        part of the run's fingerprint."""
 
     def units(self) -> int:
         """Units that one worker takes at once, each on a thread of its own. Above 1, `process_batch` must bear several callers:
         for what waits for an engine or a server that answers many at a time. In one process (`--local`) it is one by one."""
         return 1
+
+    def window(self) -> Window:
+        """The small pictures (`_window.NN.jpg`) it wants of each clip."""
+        return Window()
+
+    def serve(self, window: Window) -> None:
+        """What the stages after this one want; for the stage that makes it."""
 
     def load(self) -> None:
         """Once per worker, before the first sample: heavy imports and weights."""
@@ -74,65 +104,83 @@ class Stage:
         """When a worker ends, loaded or not: let go of what would outlive it (an engine's memory, its processes)."""
 
     def process(self, sample: Sample) -> Sample | list[Sample]:
-        """Work on one sample; several out when it divides. Raise `Reject` to drop it."""
+        """Work on one sample; several out when it divides. Raise `Reject` to drop it, `DataError` when its data are at fault."""
         raise NotImplementedError(f"{type(self).__name__} has neither process nor process_batch")
 
     def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
-        """Work on several at once: one result per input, in order. A result may be an exception: that sample alone ends."""
-        return [_caught(self.process, sample) for sample in samples]
+        """Work on several at once: one result per input, in order. A result may be an exception: that sample alone ends.
+
+        One that works on samples together may add to their `seconds` what it spent on each; what is left is shared alike.
+        """
+        return [_timed(self, sample) for sample in samples]
+
+    def redeem_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
+        """Make the promised members of samples, as `process_batch`; on a worker that may not have loaded the stage."""
+        raise NotImplementedError(f"{type(self).__name__} promises members and has no redeem_batch")
 
 
 def stage_name(cls: type[Stage]) -> str:
     """`CropFaces` → `crop_faces`, the name in recipes, metadata and ledgers."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+    return snake(cls.__name__)
 
 
-def one_line(error: BaseException) -> str:
-    """An error as a ledger keeps it: type and message, one line, at most 300 characters."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+def snake(name: str) -> str:
+    """`CropFaces` → `crop_faces`, `OSError` → `os_error`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def apply(stage: Stage, samples: Iterable[Sample], before: Callable[[Sequence[Sample]], None] = lambda _: None) -> list[Sample]:
+def apply(
+    stage: Stage,
+    samples: Iterable[Sample],
+    before: Callable[[Sequence[Sample]], None] = lambda _: None,
+    *,
+    redeem: bool = False,
+) -> list[Sample]:
     """Run `stage` on the samples that are still alive, in its batch size; the others pass through, order is kept.
 
-    Every error ends as a verdict of the one sample it belongs to: a batch that raises is run again sample by sample.
-    `before` is called with the samples about to be touched (the engine's journal).
-    Raises `StageBug` when the stage writes what it did not declare.
+    An error of the data is the verdict of the one sample it belongs to, and so is one that nobody foresaw; a batch that raises is
+    run again sample by sample. `before` is called with the samples about to be touched. With `redeem` the stage makes the members
+    it promised. Raises what is our side's fault (`faults.is_infrastructure`), with no verdict given to the samples in hand, and
+    `StageBug` when the stage writes what it did not declare.
     """
+    work = stage.redeem_batch if redeem else stage.process_batch
     samples = list(samples)
     alive = [s for s in samples if s.alive]
     done: dict[int, list[Sample]] = {}
     size = max(1, stage.resources.batch)
     for batch in (alive[i : i + size] for i in range(0, len(alive), size)):
         before(batch)
+        spent = [s.seconds.get(stage.name, 0.0) for s in batch]
         start = time.perf_counter()
-        results = _run_batch(stage, batch)
-        each = (time.perf_counter() - start) / len(batch)
-        for sample, outputs in zip(batch, results, strict=True):
+        results = _run_batch(stage, work, batch)
+        took = time.perf_counter() - start
+        own = [s.seconds.get(stage.name, 0.0) - was for s, was in zip(batch, spent, strict=True)]
+        rest = max(0.0, took - sum(own)) / len(batch)
+        for sample, outputs, was, mine in zip(batch, results, spent, own, strict=True):
             for output in outputs:
-                output.seconds[stage.name] = each / len(outputs)
+                output.seconds[stage.name] = (was + mine + rest) / len(outputs)
             done[id(sample)] = outputs
     return list(chain.from_iterable(done.get(id(s), [s]) for s in samples))
 
 
-def _run_batch(stage: Stage, batch: Sequence[Sample]) -> list[list[Sample]]:
+def _run_batch(stage: Stage, work: Callable[[Sequence[Sample]], Sequence[Result]], batch: Sequence[Sample]) -> list[list[Sample]]:
     known = [(set(s.files), set(s.meta)) for s in batch]
-    results = _caught(stage.process_batch, batch)
+    results = _caught(work, batch)
     if isinstance(results, Exception):
         if len(batch) > 1:
-            return [_run_batch(stage, [sample])[0] for sample in batch]
+            return [_run_batch(stage, work, [sample])[0] for sample in batch]
         results = [results]
     if len(results) != len(batch):
         raise StageBug(f"{stage.name} gave {len(results)} results for {len(batch)} samples")
+    for result in results:
+        if isinstance(result, Exception) and is_infrastructure(result):
+            raise result
     return [_settle(stage, *args) for args in zip(batch, results, known, strict=True)]
 
 
 def _settle(stage: Stage, sample: Sample, result: Result, known: tuple[set[str], set[str]]) -> list[Sample]:
-    if isinstance(result, Reject):
-        return [sample.drop(REJECTED, stage.name, result.reason)]
     if isinstance(result, Exception):
-        return [sample.drop(FAILED, stage.name, one_line(result))]
+        return [sample.drop(verdict_of(stage.name, result))]
     outputs = [result] if isinstance(result, Sample) else result
     if not outputs:
         raise StageBug(f"{stage.name} lost {sample.key}: a stage gives at least one sample for each it takes")
@@ -146,10 +194,29 @@ def _settle(stage: Stage, sample: Sample, result: Result, known: tuple[set[str],
     return outputs
 
 
+def verdict_of(stage: str, error: Exception) -> Verdict:
+    """What an error says of a sample: rejected, failed by its data, or failed for a reason that nobody foresaw."""
+    if isinstance(error, Reject):
+        return Verdict(REJECTED, stage, error.reason, error.detail)
+    if isinstance(error, DataError):
+        return Verdict(FAILED, stage, error.reason, error.detail)
+    return Verdict(FAILED, stage, snake(type(error).__name__), one_line(error), unforeseen=True)
+
+
+def _timed(stage: Stage, sample: Sample) -> Result:
+    start = time.perf_counter()
+    result = _caught(stage.process, sample)
+    sample.seconds[stage.name] = sample.seconds.get(stage.name, 0.0) + time.perf_counter() - start
+    return result
+
+
 def _caught(work: Callable[[Any], T], argument: Any) -> T | Exception:
+    """What the work gives, or the error that belongs to a sample; what is the code's or our side's fault passes through."""
     try:
         return work(argument)
     except StageBug:
         raise
     except Exception as error:  # noqa: BLE001 the only broad except: whatever a clip provokes belongs to that clip
+        if is_infrastructure(error):
+            raise
         return error

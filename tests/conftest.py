@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import objects
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +34,7 @@ def panda() -> Path:
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`make curate` in this process: the embedded profile over the sample clips."""
-    from curation import run
+    from curation.run import run
 
     out = tmp_path_factory.mktemp("sample") / "run"
     assert run.run("embedded", "sample", out, local=True) == 0
@@ -111,3 +113,21 @@ def cluster() -> Iterator[Cluster]:
         head = Cluster(Path(folder))
         yield head
         head.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[objects.S3Server]:
+    server = objects.S3Server(tmp_path_factory.mktemp("s3") / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: objects.S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket; the environment of this process, and of those it starts, points at the server."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{secrets.token_hex(8)}"
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server.url}/{bucket}", method="PUT")).close()
+    objects.forget()
+    return f"s3://{bucket}"

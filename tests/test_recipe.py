@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from curation import recipe, store
-from curation.placement import PlacementError, place
+from curation import recipe
+from curation.fingerprint import changes, digest
 from curation.recipe import RecipeError, load
+from curation.run.lanes import PlacementError, lanes, place
+from curation.store import store
 
 GOOD = """
 plan:
@@ -16,7 +18,7 @@ plan:
 clips:
   - split_shots: {on_boundary: split, min_seconds: 2}
   - sample_frames: {}
-shards: {clips_per_unit: 8}
+units: {clips: 8}
 """
 
 
@@ -35,7 +37,7 @@ def test_knobs_reach_the_stages(write):
     assert [s.name for s in made.plan] == ["extract_entities"]
     assert [s.name for s in made.clips] == ["split_shots", "sample_frames"]
     assert made.clips[0].min_seconds == 2 and made.clips[0].on_boundary == "split"
-    assert made.shards.clips_per_unit == 8
+    assert made.units.clips == 8
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,11 @@ def test_knobs_reach_the_stages(write):
         ),
         ("clips: [split_shots: {min_seconds: 1, min_seconds: 2}]", "'min_seconds' stands twice"),
         ("clips:\n  - split_shots\n  - split_shots", "stage 'split_shots' stands twice"),
-        ("clips: [split_shots]\nshards: {clips_per_unit: 0}", "r.yaml:2: shards.clips_per_unit"),
-        ("clips: [sample_frames]", "clips.sample_frames reads 'mp4', which no stage before it gives; put split_shots before it"),
+        ("clips: [split_shots]\nunits: {clips: 0}", "r.yaml:2: units.clips"),
+        (
+            "clips: [sample_frames]",
+            "clips.sample_frames reads 'split_shots', which no stage before it gives; put split_shots before it",
+        ),
         ("plan: [split_shots]\nclips: [sample_frames]", "plan.split_shots reads 'source'"),
         ("clips: split_shots", "`clips:` is a list of stages"),
         ("- clips", "a recipe is a mapping"),
@@ -78,10 +83,10 @@ def test_the_fingerprint_knows_knobs_but_not_places(write):
     base = load(write(GOOD)).fingerprint()
     assert load(write(GOOD.replace("{}", "{workers: 3}"))).fingerprint() == base
     other = load(write(GOOD.replace("min_seconds: 2", "min_seconds: 3"))).fingerprint()
-    assert recipe.changes(base, other) == ["clips.split_shots.min_seconds: 2.0 → 3.0"] or recipe.changes(base, other) == [
+    assert changes(base, other) == ["clips.split_shots.min_seconds: 2.0 → 3.0"] or changes(base, other) == [
         "clips.split_shots.min_seconds: 2 → 3"
     ]
-    assert recipe.digest(base) != recipe.digest(other)
+    assert digest(base) != digest(other)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +111,12 @@ PAPER = {
 @pytest.mark.parametrize("name", ["paper", "paper-24gb"])
 def test_the_papers_recipes_fill_one_gpu_and_name_their_models(name):
     made = recipe.find(name)
-    pools = place(made.clips, cpus=16, gpus=1)
+    pools = place(lanes(made.steps()), cpus=16, gpus=1)
     assert sum(pool.least * pool.gpus for pool in pools) == pytest.approx(0.9)  # 0.1 is kept for the user's own quality filter
     assert set(made.models()) >= PAPER
     assert set(store.hashes(made.models())) == set(made.models())
     with pytest.raises(PlacementError, match="there are 0: take a recipe for CPUs"):
-        place(made.clips, cpus=16, gpus=0)
+        place(lanes(made.steps()), cpus=16, gpus=0)
 
 
 def test_loading_the_papers_recipes_imports_none_of_their_packages():
@@ -158,7 +163,7 @@ def test_own_weights_are_known_by_content(write, tmp_path):
     (tmp_path / "face.pt").write_bytes(b"two")
     after = load(write(text)).fingerprint()
     old, new = (made["models"]["crop_faces.weights"] for made in (before, after))
-    assert recipe.changes(before, after) == [f"models.crop_faces.weights: {old} → {new}"] and len(new) == 64
+    assert changes(before, after) == [f"models.crop_faces.weights: {old} → {new}"] and len(new) == 64
     (tmp_path / "face.pt").unlink()
     with pytest.raises(RecipeError, match=r"r.yaml: crop_faces.weights: no weights at .*face.pt"):
         load(write(text)).fingerprint()
@@ -170,5 +175,5 @@ def test_own_weights_of_the_plan_are_the_plans(write, tmp_path):
     text = GOOD.replace("- extract_entities", f"- extract_entities: {{model: mistral, weights: {tmp_path / 'model'}}}")
     before = load(write(text)).plan_fingerprint()
     (tmp_path / "model/weights").write_bytes(b"two")
-    [changed] = recipe.changes(before, load(write(text)).plan_fingerprint())
+    [changed] = changes(before, load(write(text)).plan_fingerprint())
     assert changed.startswith("models.extract_entities.weights: ")

@@ -15,19 +15,18 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "curation"
 LAYERS = [
     {"cli"},
-    {"run", "submit", "schemas", "trainer"},
-    {"console", "engine", "inspect", "verify"},
-    {"journal", "placement", "plan", "shards"},
-    {"captions"},
-    {"clip", "inputs", "recipe"},
-    {"stages"},
-    {"cut"},
-    {"encode", "stage"},
-    {"picture", "video", "sample", "store"},
-    {"members", "models", "sources", "weights"},
+    {"schemas"},
+    {"look", "run", "trainer", "console"},
+    {"shards"},
+    {"recipe"},
+    {"inputs", "stages"},
+    {"stage"},
+    {"ledger"},
+    {"media", "models", "remote", "sample", "storage", "store"},
+    {"faults", "fingerprint", "machine"},
 ]
 """Imports run downwards, or sideways within a layer."""
-TRAINER = {"trainer", "recipe", "clip", "shards", "sample", "store", "weights", "video", "picture", "encode", "console", "stages"}
+TRAINER = {"trainer", "fingerprint", "recipe", "shards", "sample", "storage", "store", "media", "console", "stages"}
 """What the trainer may import: the shard is the only hand-off (of the stages, how words are found in a caption)."""
 
 

@@ -115,8 +115,8 @@ def shots(*lengths: int, **options: object) -> bytes:
 
 def numbers(mp4: bytes) -> list[int]:
     """What the frames of a file say."""
-    from curation import video
-    from curation.picture import Painter
+    from curation.media import video
+    from curation.media.picture import Painter
 
     paint = Painter()
     return [number_of(paint(frame)) for frame in video.frames(io.BytesIO(mp4))]

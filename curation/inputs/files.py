@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import fsspec
+
+from curation.faults import DataError, one_line
 
 VIDEO_EXTENSIONS = (
     *(".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg"),
     *(".ts", ".flv", ".wmv", ".gif", ".ogv", ".3gp"),
 )
+
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
+"""What a disk says of a name that leads to no file we can have; anything else it says is about itself."""
+OF_ONE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Errors that tell of one file, and leave the others readable."""
 
 
 class InputError(Exception):
@@ -29,17 +40,30 @@ def join(folder: str, name: str) -> str:
 
 
 def is_file(path: str) -> bool:
+    """Raises `OSError` when the disk does not say."""
     if not is_url(path):
-        return os.path.isfile(path)  # noqa: PTH113 Path refuses names with a NUL, os answers
+        found = _stat(path)
+        return found is not None and stat.S_ISREG(found.st_mode)
     fs, inner = fsspec.core.url_to_fs(path)
     return fs.isfile(inner)
 
 
 def exists(path: str) -> bool:
     if not is_url(path):
-        return os.path.exists(path)  # noqa: PTH110
+        return _stat(path) is not None
     fs, inner = fsspec.core.url_to_fs(path)
     return fs.exists(inner)
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116 Path refuses names with a NUL
+    except ValueError:  # a NUL, or half a surrogate pair
+        return None
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
 
 
 def listing(folder: str) -> tuple[list[str], list[str]]:
@@ -54,12 +78,19 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
     return [n for n, is_dir in entries if is_dir], [n for n, is_dir in entries if not is_dir]
 
 
-def walk(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """(folder relative to the top, its files), depth first, in sorted order, one folder in memory at a time."""
+def walk(folder: str) -> Iterator[tuple[str, list[str] | OSError]]:
+    """(folder relative to the top, its files), depth first, in sorted order, one folder in memory at a time. A folder below the
+    top that cannot be listed comes with its error in place of the files."""
     stack = [""]
     while stack:
         inner = stack.pop()
-        folders, names = listing(join(folder, inner) if inner else folder)
+        try:
+            folders, names = listing(join(folder, inner) if inner else folder)
+        except OF_ONE_FILE as error:
+            if not inner:
+                raise
+            yield inner, error
+            continue
         yield inner, names
         stack += [f"{inner}/{name}".lstrip("/") for name in reversed(folders)]
 
@@ -80,6 +111,22 @@ def read_text(path: str) -> str:
         return file.read()
 
 
+def read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises `DataError` when it holds none."""
+    return json_object(read_text(path))
+
+
+def json_object(content: str | bytes) -> dict[str, Any]:
+    """Raises `DataError`."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError("bad_json", f"not JSON: {one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise DataError("bad_json", "no JSON object")
+    return found
+
+
 def suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122
 
@@ -94,4 +141,9 @@ def stem(name: str) -> str:
 
 def as_utf8(text: str) -> str:
     """The text if it is valid UTF-8, else with the odd bytes written out: names from a disk may hold anything."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no disk has written
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
+from curation.faults import DataError
 from curation.inputs import files
-from curation.inputs.rows import planned, safe_key, table
+from curation.inputs.rows import each, failed, moment, planned, safe_key, text
+from curation.inputs.tables import Row, table
 from curation.sample import Sample
 
 PATH_COLUMNS = ("path", "video", "file", "file_name", "filename", "video_path")
 CAPTION_COLUMNS = ("caption", "text", "prompt")
+OWN_COLUMNS = ("start", "end", "url", "key")
 
 
 def column(names: list[str], wanted: tuple[str, ...]) -> str | None:
@@ -24,26 +26,45 @@ def column(names: list[str], wanted: tuple[str, ...]) -> str | None:
 def read_folder(root: str) -> Iterator[Sample]:
     """Every video file below `root`; its caption is `<stem>.txt`, or `caption` in `<stem>.json`. Keys are relative paths."""
     for inner, names in files.walk(root):
-        there, videos = set(names), [n for n in names if files.is_video(n)]
-        stems = Counter(files.stem(n) for n in videos)
-        for name in videos:
-            relative = f"{inner}/{name}".lstrip("/")
-            key = files.stem(relative) if stems[files.stem(name)] == 1 else relative
-            yield _beside(key, files.join(root, relative), there, name)
+        if isinstance(names, OSError):
+            yield failed(inner, inner, names)
+            continue
+        beside = Beside(root, inner, frozenset(names))
+        yield from each(beside.videos(), beside.clip, lambda video: (video[0], video[0]))
 
 
-def _beside(key: str, path: str, there: set[str], name: str) -> Sample:
-    base, known = files.stem(path), files.stem(name)
-    if f"{known}.txt" in there:
-        return planned(key, files.read_text(f"{base}.txt"), path=path, video=known)
-    if f"{known}.json" not in there:
-        return planned(key, None, path=path, video=known)
-    try:
-        info = json.loads(files.read_text(f"{base}.json"))
-        caption, url = info.get("caption"), info.get("url", "")
-    except (ValueError, AttributeError):
-        return planned(key, "", path=path, video=known, error=f"{known}.json is no JSON object")
-    return planned(key, caption, path=path, video=known, url=url)
+@dataclass(frozen=True)
+class Beside:
+    """One folder: its videos, and what stands beside them. `inner` is relative to the input's root."""
+
+    root: str
+    inner: str
+    names: frozenset[str]
+
+    def videos(self) -> list[tuple[str, str]]:
+        """(key, name) of each video."""
+        videos = sorted(name for name in self.names if files.is_video(name))
+        stems = Counter(files.stem(name) for name in videos)
+        return [(self._below(files.stem(n) if stems[files.stem(n)] == 1 else n), n) for n in videos]
+
+    def _below(self, name: str) -> str:
+        return f"{self.inner}/{name}".lstrip("/")
+
+    def clip(self, video: tuple[str, str]) -> Iterator[Sample]:
+        key, name = video
+        path = files.join(self.root, self._below(name))
+        base, known = files.stem(path), files.stem(name)
+        caption, url, error, place = None, "", None, key
+        if f"{known}.txt" in self.names:
+            caption, place = files.read_text(f"{base}.txt"), f"{key}.txt"
+        elif f"{known}.json" in self.names:
+            place = f"{key}.json"
+            try:
+                info = files.read_object(f"{base}.json")
+                caption, url = info.get("caption"), info.get("url", "")
+            except DataError as found:
+                error = found
+        yield planned(key, caption, path=path, video=known, url=url, error=error, place=place)
 
 
 def read_table(path: str, names: list[str]) -> Iterator[Sample]:
@@ -53,21 +74,26 @@ def read_table(path: str, names: list[str]) -> Iterator[Sample]:
         needs = f"a path column ({', '.join(PATH_COLUMNS)}) and a caption column ({', '.join(CAPTION_COLUMNS)})"
         raise files.InputError(f"{path}: needs {needs}")
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
-    return (_table_row(row, number, folder, where, what) for number, row in enumerate(table(path), start=1))
+    rows = table(path, [name for name in names if name in (where, what, *OWN_COLUMNS)])
+    return each(rows, lambda row: [_table_row(row, folder, where, what)], lambda row: (f"row{row.number}", row.place()))
 
 
-def _table_row(row: dict[str, Any], number: int, folder: str, where: str, what: str) -> Sample:
-    name = row.get(where)
-    if row.get("_error") or not isinstance(name, str) or not name:
-        return planned(f"row{number}", "", error=f"row {number}: {row.get('_error') or 'no path'}")
+def _table_row(row: Row, folder: str, where: str, what: str) -> Sample:
+    values = row.checked()
+    name = values.get(where)
+    if not isinstance(name, str) or not name:
+        raise DataError("bad_path", "no path")
     file = name if files.is_url(name) or name.startswith("/") else files.join(folder, name)
-    try:
-        start, end = (float(row[c]) if row.get(c) not in (None, "") else None for c in ("start", "end"))
-    except (TypeError, ValueError):
-        return planned(f"row{number}", row.get(what), path=file, error=f"row {number}: start or end is no number")
+    start, end = moment("start", values.get("start")), moment("end", values.get("end"))
     part = "" if start is None else f"_{round(start * 1000)}"
-    key = row.get("key") or f"{safe_key(files.stem(name))}{part}"
-    missing = None if files.is_url(file) or files.is_file(file) else "not_downloaded"
-    video = files.stem(name.rsplit("/", 1)[-1])
-    url = row.get("url") or ""
-    return planned(str(key), row.get(what), path=file, video=video, url=url, start=start, end=end, reason=missing)
+    return planned(
+        text(values.get("key") or f"{safe_key(files.stem(name))}{part}"),
+        values.get(what),
+        path=file,
+        video=files.stem(name.rsplit("/", 1)[-1]),
+        url=values.get("url"),
+        start=start,
+        end=end,
+        reason=None if files.is_url(file) or files.is_file(file) else "not_downloaded",
+        place=row.place(),
+    )

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation import store
-from curation.inputs import files, folder, panda70m, rows, shards
+from curation.inputs import files, finished, folder, panda70m, shards, tables
 from curation.inputs.files import InputError
 from curation.sample import Sample
+from curation.store import store
 
 TABLES = (".csv", ".parquet", ".jsonl", ".ndjson")
 FORMS = (
@@ -17,7 +17,7 @@ FORMS = (
     "a folder of videos with captions beside them (.txt, .json), a table of path and caption (CSV, Parquet, JSONL), "
     "finished shards (.tar)"
 )
-SAMPLE_CSV = Path(__file__).parents[1] / "sample.csv"
+SAMPLE_CSV = Path(__file__).with_name("sample.csv")
 
 
 def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
@@ -47,13 +47,15 @@ def _panda_root() -> str:
 def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
     kind = files.suffix(path)
     if kind == ".tar":
-        return shards.read_shards([path])
+        beside, name = _folder_of(path), path.rsplit("/", 1)[-1]
+        ledger = f"{files.stem(name)}.parquet"
+        return shards.read_shards(beside, [name, ledger] if files.is_file(files.join(beside, ledger)) else [name])
     if kind not in TABLES:
         raise InputError(f"--input {path}: a file must be one of {', '.join(TABLES)}, .tar")
-    names = rows.columns(path)
+    names = tables.columns(path)
     if not set(panda70m.CSV_COLUMNS) <= set(names):
         return folder.read_table(path, names)
-    beside = path.rsplit("/", 1)[0] if "/" in path else "."
+    beside = _folder_of(path)
     videos = videos or next((d for d in (files.join(beside, "videos"), beside) if files.exists(d)), beside)
     if not files.exists(videos):
         raise InputError(f"--videos {videos}: no such folder")
@@ -62,20 +64,30 @@ def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
 
 def _open_folder(path: str, videos: str | None) -> Iterator[Sample]:
     folders, names = files.listing(path)
-    tars = [n for n in names if n.endswith(".tar")]
-    if "shards" in folders and not tars:
+    if "plan" in folders:
+        finished.check_finished(path)
+    if "shards" in folders and not any(map(_is_shard, names)):
         path = files.join(path, "shards")
-        tars = [n for n in files.listing(path)[1] if n.endswith(".tar")]
-    if tars:
-        return shards.read_shards([files.join(path, n) for n in tars])
-    tables = [n for n in names if files.suffix(n) in TABLES]
+        names = files.listing(path)[1]
+    if any(map(_is_shard, names)):
+        return shards.read_shards(path, names)
+    lists = [n for n in names if files.suffix(n) in TABLES]
     download = any(panda70m.SHARD_FOLDER.fullmatch(f) for f in folders) or any(_is_download(n) for n in names)
-    found = [*tables, *(["the download layout"] if download else [])]
+    found = [*lists, *(["the download layout"] if download else [])]
     if len(found) > 1:
         raise InputError(f"--input {path}: holds {', '.join(found)}; name one of them")
-    if tables:
-        return _open_file(files.join(path, tables[0]), videos)
+    if lists:
+        return _open_file(files.join(path, lists[0]), videos)
     return panda70m.read_download(path) if download else folder.read_folder(path)
+
+
+def _folder_of(path: str) -> str:
+    return path.rsplit("/", 1)[0] or "/" if "/" in path else "."
+
+
+def _is_shard(name: str) -> bool:
+    """A tar, or a ledger of ours: one that keeps nothing has no tar."""
+    return name.endswith(".tar") or (name.endswith(".parquet") and finished.SHARD.fullmatch(files.stem(name)) is not None)
 
 
 def _is_download(name: str) -> bool:

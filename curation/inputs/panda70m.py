@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+from curation.faults import DataError, Infrastructure
 from curation.inputs import files
-from curation.inputs.rows import literal, planned, seconds, table
+from curation.inputs.rows import as_data, each, failed, literal, planned, seconds, text
+from curation.inputs.tables import Row, table
 from curation.sample import Sample
 
 CSV_COLUMNS = ("videoID", "url", "timestamp", "caption")
@@ -19,39 +20,50 @@ SHARD_FOLDER = re.compile(r"\d{5}")
 def read_csv(path: str, videos: str) -> Iterator[Sample]:
     """Clips of the 5- or 7-column CSV; `videos` is the folder with one file per videoID. Keys are `<videoID>_<clip:05d>`."""
     find = _finder(videos)
-    for number, row in enumerate(table(path), start=2):
-        video = str(row.get("videoID") or f"row{number}")
-        try:
-            if row.get("_error"):
-                raise ValueError(row["_error"])
-            clips = list(_csv_clips(row))
-        except ValueError as error:
-            yield planned(f"{video}_row{number}", "", video=video, error=f"CSV row {number}: {error}")
-            continue
-        file = find(video)
-        for i, clip in enumerate(clips):
-            reason = None if file else "not_downloaded"
-            yield planned(f"{video}_{i:05d}", video=video, url=row["url"], path=file, reason=reason, **clip)
+    return each(
+        table(path, [*CSV_COLUMNS, *_LABELS]),
+        lambda row: _csv_clips(row, find),
+        lambda row: (f"{_video(row)}_row{row.number + 1}", f"CSV {row.place(1)}"),
+    )
 
 
-def _csv_clips(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    lists = {name: literal(row[name], name) for name in (*CSV_COLUMNS[2:], *_LABELS) if row.get(name)}
-    lengths = {name: len(values) if isinstance(values, (list, tuple)) else -1 for name, values in lists.items()}
+def _video(row: Row) -> str:
+    return text(row.values.get("videoID") or f"row{row.number + 1}")
+
+
+def _csv_clips(row: Row, find: Callable[[str], str | None]) -> Iterator[Sample]:
+    """The clips of a row. What is wrong with one of them fails that one; when the lists do not match, it raises `DataError`."""
+    values, video = row.checked(), _video(row)
+    lists = {name: literal(values[name], name) for name in (*CSV_COLUMNS[2:], *_LABELS) if values.get(name)}
+    lengths = {name: len(found) if isinstance(found, (list, tuple)) else -1 for name, found in lists.items()}
     if "timestamp" not in lists or "caption" not in lists:
-        raise ValueError("timestamp or caption is empty")
+        raise DataError("bad_list", "timestamp or caption is empty")
     if len(set(lengths.values())) != 1 or -1 in lengths.values():
-        raise ValueError(f"lists of different lengths: {lengths}")
-    for i, span in enumerate(lists["timestamp"]):
-        if not isinstance(span, (list, tuple)) or len(span) != 2:
-            raise ValueError(f"timestamp {i} is no pair")
-        start, end = seconds(span[0]), seconds(span[1])
-        yield {
-            "caption": lists["caption"][i],
-            "start": start,
-            "end": end,
-            "error": None if end > start else f"the clip ends at {end} s, before it starts at {start} s",
-            **_labels({name: lists[name][i] for name in _LABELS if name in lists}),
+        raise DataError("bad_list", f"lists of different lengths: {lengths}")
+    file = find(video)
+    reason = None if file else "not_downloaded"
+    for i in range(lengths["caption"]):
+        clip = {name: found[i] for name, found in lists.items()}
+        error, more = None, {}
+        try:
+            more = _clip(i, clip)
+        except Exception as found:  # noqa: BLE001 whatever one clip provokes is its own
+            error = as_data(found)
+        where: dict[str, Any] = {
+            "path": file,
+            "video": video,
+            "url": values.get("url"),
+            "reason": reason,
+            "place": f"CSV {row.place(1)}",
         }
+        yield planned(f"{video}_{i:05d}", clip["caption"], error=error, **where, **more)
+
+
+def _clip(i: int, values: dict[str, Any]) -> dict[str, Any]:
+    span = values["timestamp"]
+    if not isinstance(span, (list, tuple)) or len(span) != 2:
+        raise DataError("bad_timestamp", f"timestamp {i} is no pair")
+    return {"start": seconds(span[0]), "end": seconds(span[1]), **_labels(values)}
 
 
 _LABELS = ("matching_score", "desirable_filtering", "shot_boundary_detection")
@@ -79,7 +91,10 @@ def _finder(videos: str) -> Any:
         if "/" in video or "\0" in video:
             return None
         paths = (files.join(videos, video + extension) for extension in files.VIDEO_EXTENSIONS)
-        return next((p for p in paths if files.is_file(p)), None)
+        found = next((p for p in paths if files.is_file(p)), None)
+        if found is None and not files.exists(videos):
+            raise Infrastructure(f"{videos} is gone")
+        return found
 
     return find
 
@@ -88,28 +103,44 @@ def read_download(root: str) -> Iterator[Sample]:
     """Clips of the downloader's layout: `00000/0000000_00000.{mp4,txt,json}` below `root`, or `root` being one such folder."""
     for inner, names in files.walk(root):
         folder = files.join(root, inner) if inner else root
+        if isinstance(names, OSError):
+            yield failed(inner, folder, names)
+            continue
         stems: dict[str, dict[str, str]] = {}
         for name in names:
             kind = ".mp4" if files.is_video(name) else files.suffix(name)
             if kind in (".mp4", ".txt", ".json") and re.fullmatch(r"\d{7}(_\d{5})?", files.stem(name)):
                 stems.setdefault(files.stem(name), {})[kind] = files.join(folder, name)
-        yield from (_downloaded(stem, members) for stem, members in sorted(stems.items()))
+        yield from each(sorted(stems.items()), _downloaded, lambda item: (item[0], next(iter(item[1].values()))))
 
 
-def _downloaded(stem: str, members: dict[str, str]) -> Sample:
+def _downloaded(item: tuple[str, dict[str, str]]) -> Iterator[Sample]:
+    stem, members = item
+    info: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    error = None
     try:
-        info = json.loads(files.read_text(members[".json"])) if ".json" in members else {}
-        if not isinstance(info, dict):
-            raise ValueError("not an object")
-        labels = _labels({name: info.get(name) for name in _LABELS})
-        origin = _origin(info)
-    except (ValueError, TypeError, KeyError) as error:
-        return planned(stem, "", path=members.get(".mp4"), error=f"{stem}.json: {error}")
-    caption = files.read_text(members[".txt"]) if ".txt" in members else info.get("caption")
-    url = str(info.get("url") or "")
-    video = parse_qs(urlparse(url).query).get("v", [stem.partition("_")[0]])[0]
-    missing = None if ".mp4" in members else "not_downloaded"
-    return planned(stem, caption, path=members.get(".mp4"), video=video, url=url, reason=missing, origin=origin, **labels)
+        info = files.read_object(members[".json"]) if ".json" in members else {}
+        labels = _labels({name: info.get(name) for name in _LABELS}) | {"origin": _origin(info)}
+    except Exception as found:  # noqa: BLE001 whatever the file provokes
+        error = as_data(found)
+    url = info.get("url") or ""
+    known: dict[str, Any] = {
+        "path": members.get(".mp4"),
+        "video": _youtube(url) or stem.partition("_")[0],
+        "url": url,
+        "place": f"{stem}.json",
+    }
+    caption = files.read_text(members[".txt"]) if ".txt" in members and not error else info.get("caption")
+    yield planned(stem, caption, error=error, reason=None if ".mp4" in members else "not_downloaded", **known, **labels)
+
+
+def _youtube(url: Any) -> str | None:
+    """The video's identifier in a URL of YouTube's, as its query has it."""
+    try:
+        return parse_qs(urlparse(url).query)["v"][0]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def _origin(info: dict[str, Any]) -> list[float] | None:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from curation.models.grabcut import SIDE, Box, around, grabcut, iou, tidy
+from curation.models.boxes import Box, around, same_place
+from curation.models.grabcut import SIDE, agreement, grabcut, tidy
 from curation.models.nanodet import Detection
-from curation.models.tracks import ByColour, Candidate, same_place
+from curation.models.tracks import ByColour, Candidate
 
 FAMILIES = (("car", "truck", "bus"),)
 """Classes NanoDet takes for one another (seen on panda70m-mini: jeeps, pickups, vans)."""
@@ -78,9 +79,9 @@ class ClosedSet(ByColour):
             believed = np.count_nonzero(matted) >= SHOWS * (wide[2] - wide[0]) * (wide[3] - wide[1])
             cut = grabcut(frame, wide, prior if believed else None) & free
             if believed or label == "person":
-                return tidy(cut) & free, iou(cut, matted)
+                return tidy(cut) & free, agreement(cut, matted)
         cut = grabcut(frame, wide) & free
-        return tidy(cut) & free, iou(cut, grabcut(frame, wide, reach=CAUTIOUS, side=SIDE // 2) & free)
+        return tidy(cut) & free, agreement(cut, grabcut(frame, wide, reach=CAUTIOUS, side=SIDE // 2) & free)
 
     def _prior(self, frame: np.ndarray, box: Box) -> np.ndarray:
         """The matte of the box: the narrow view, or the wide one where the narrow one shows next to nobody."""
@@ -98,7 +99,7 @@ class ClosedSet(ByColour):
         found = [Candidate(d.box, d.label, d.score * weight[d.label], family[0]) for d in boxes if d.label in family]
         kept: list[Candidate] = []
         for candidate in sorted(found, key=lambda c: (-c.score, c.box)):
-            if candidate.score >= self._lowest and not any(same_place(candidate.box, k.box) for k in kept):
+            if candidate.score >= self._lowest and not same_place(candidate.box, [k.box for k in kept]).any():
                 kept.append(candidate)
         return kept
 

@@ -7,6 +7,8 @@ import re
 import cv2
 import numpy as np
 
+from curation.models.boxes import Box, patch
+
 _RANGES: dict[str, tuple[tuple[int, int], tuple[int, int], tuple[int, int]]] = {
     "red": ((170, 188), (90, 255), (50, 255)),
     "orange": ((3, 22), (110, 255), (80, 255)),
@@ -35,11 +37,10 @@ def colour_of(phrase: str) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def shown(image: np.ndarray, box: tuple[float, float, float, float], colour: str) -> float:
+def shown(image: np.ndarray, box: Box, colour: str) -> float:
     """How far the middle ellipse of a box of an RGB uint8 image has the colour, in [0, 1]; 1 from `ENOUGH` of its pixels on."""
-    x0, y0, x1, y1 = (max(0, round(v)) for v in box)
-    patch = cv2.resize(image[y0 : max(y0 + 2, y1), x0 : max(x0 + 2, x1)], (48, 48), interpolation=cv2.INTER_AREA)
-    hsv = cv2.cvtColor(patch, cv2.COLOR_RGB2HSV).astype(int)
+    small = cv2.resize(patch(image, box), (48, 48), interpolation=cv2.INTER_AREA)
+    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(int)
     (first, last), saturation, value = _RANGES[colour]
     right = (hsv[..., 0] - first) % 180 <= last - first
     for channel, (low, high) in ((1, saturation), (2, value)):

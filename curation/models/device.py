@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-def pick() -> str:
-    """ "cuda" where torch sees a GPU, else "cpu"."""
+def pick(share: float) -> str:
+    """ "cuda" for whom a share of a GPU is meant, where torch sees one; else "cpu"."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if share > 0 and torch.cuda.is_available() else "cpu"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.error import HTTPError, URLError
 
-from curation.models.llm import Question
+from curation.models.llm import Question, Unanswerable
 
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 5, 0.5, 30.0
 """How often a question is asked; between tries the pause doubles, in seconds. Retry-After is honoured up to the longest."""
@@ -22,18 +22,20 @@ LARGEST = 1 << 20
 """Bytes of a response that are read."""
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 """Statuses that a later try may mend."""
+REFUSED = frozenset({400, 413, 422})
+"""Statuses that a question itself brings about: too long, mostly."""
 
 
-class EndpointError(Exception):
-    """One line: which endpoint, and what it did."""
+class EndpointError(ConnectionError):
+    """One line: which endpoint, and what it did. Nothing is said about a question."""
 
 
 class Again(Exception):
-    """A try failed that another one may mend, not before `pause` seconds."""
+    """A try failed that another one may mend, not before `pause` seconds. `fault`: what it is when none does."""
 
-    def __init__(self, reason: str, pause: float = 0.0):
+    def __init__(self, reason: str, pause: float = 0.0, fault: type[Exception] = EndpointError):
         super().__init__(reason)
-        self.pause = pause
+        self.pause, self.fault = pause, fault
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -57,7 +59,8 @@ class Endpoint:
         self.model = model or self._only_model()
 
     def __call__(self, questions: Sequence[Question]) -> list[str | Exception]:
-        """Calls from several threads share the places at the endpoint."""
+        """Calls from several threads share the places at the endpoint. A question that it refuses gets an `Unanswerable`. Raises
+        `EndpointError` when one is not answered after all tries, and does not wait for the others."""
         return list(self.pool.map(self._answer, questions))
 
     def close(self) -> None:
@@ -72,7 +75,7 @@ class Endpoint:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         try:
             return self._tried("chat/completions", body, _content)
-        except EndpointError as error:
+        except Unanswerable as error:
             return error
 
     def _only_model(self) -> str:
@@ -82,19 +85,19 @@ class Endpoint:
         return names[0]
 
     def _tried(self, path: str, body: dict[str, Any] | None, read: Any) -> Any:
-        """The response as `read` finds it, after as many tries as it takes. Raises `EndpointError`."""
+        """The response as `read` finds it, after as many tries as it takes. Raises `EndpointError` or `Unanswerable`."""
         pause = FIRST_PAUSE
         for attempt in range(1, TRIES + 1):
             try:
                 return read(self._call(path, body))
             except (KeyError, IndexError, TypeError) as error:
-                reason, wait = f"its response has no answer in it ({type(error).__name__}: {error})", 0.0
+                last = Again(f"its response has no answer in it ({type(error).__name__}: {error})")
             except Again as error:
-                reason, wait = str(error), error.pause
+                last = error
             if attempt < TRIES:
-                time.sleep(min(max(pause, wait), LONGEST_PAUSE))
+                time.sleep(min(max(pause, last.pause), LONGEST_PAUSE))
                 pause *= 2
-        raise EndpointError(f"{self.url}/{path}: {reason}, {TRIES} times")
+        raise last.fault(f"{self.url}/{path}: {last}, {TRIES} times")
 
     def _call(self, path: str, body: dict[str, Any] | None) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -110,7 +113,8 @@ class Endpoint:
                 reason = f"status {error.code}: {_complaint(error)}"
                 if error.code in PASSING:
                     raise Again(reason, _seconds(error.headers.get("Retry-After"))) from error
-                raise EndpointError(f"{self.url}/{path}: {reason}") from error
+                fault = Unanswerable if body is not None and error.code in REFUSED else EndpointError
+                raise fault(f"{self.url}/{path}: {reason}") from error
         except TimeoutError as error:
             raise Again(f"nothing within {self.timeout:g} s") from error
         except URLError as error:
@@ -136,7 +140,7 @@ class Endpoint:
 def _content(response: Any) -> str:
     content = response["choices"][0]["message"]["content"]
     if not isinstance(content, str):
-        raise TypeError(f"content is {type(content).__name__}")
+        raise Again("its answer has no text", fault=Unanswerable)
     return content
 
 

@@ -7,8 +7,7 @@ import math
 import cv2
 import numpy as np
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels; right and bottom are exclusive."""
+from curation.models.boxes import Box, around
 
 SURE, LIKELY, NEVER = 0.9, 0.5, 0.05
 """Prior above which a pixel is fixed as foreground or starts as it, and below which it is fixed as background. Chosen by eye on
@@ -60,20 +59,10 @@ def tidy(mask: np.ndarray, smallest: float = 0.1) -> np.ndarray:
     return kept | holes[gaps]
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two bool masks in [0, 1]; 0 when both are empty."""
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two bool masks, in [0, 1]; 0 when both are empty."""
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 0.0
-
-
-def around(box: Box, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
-    """The box widened by `margin` of its sides on each side, rounded outward to whole pixels, cut at the frame;
-    at least one pixel."""
-    x0, y0, x1, y1 = box
-    dx, dy = (x1 - x0) * margin, (y1 - y0) * margin
-    left, top = min(width - 1, max(0, math.floor(x0 - dx))), min(height - 1, max(0, math.floor(y0 - dy)))
-    right, bottom = min(width, math.ceil(x1 + dx)), min(height, math.ceil(y1 + dy))
-    return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
 def _filled(box: Box, shape: tuple[int, int]) -> np.ndarray:

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, BertModel
 
-Box = tuple[float, float, float, float]
+from curation.models.boxes import Box
+
 Span = range
 """Places of a word's tokens in its prompt."""
 
@@ -63,10 +64,12 @@ class WrongWeights(Exception):
 
 class GroundingDino:
     """`checkpoint` is a released `*.pth`; beside it lies its configuration (`*.py`) unless that is the released Swin-T's. `texts`
-    is a folder with BERT's tokenizer and `config.json`: its weights are in the checkpoint. Raises `WrongWeights`."""
+    is a folder with BERT's tokenizer and `config.json`: its weights are in the checkpoint. `precision`: "fp32", or "bf16" by
+    autocast. Raises `WrongWeights`."""
 
-    def __init__(self, checkpoint: Path, texts: Path, device: str = "cpu"):
+    def __init__(self, checkpoint: Path, texts: Path, device: str = "cpu", precision: str = "fp32"):
         self.device = device
+        self.half = precision == "bf16"
         settings = _settings(checkpoint.parent)
         self.sides: tuple[int, int] = settings.pop("input_sides", SIDES)
         self.model: Any = _load(checkpoint, texts, settings).to(device)
@@ -94,7 +97,8 @@ class GroundingDino:
     @torch.inference_mode()
     def _forward(self, images: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Logits N×Q×256 (-inf where there is no token) and boxes N×Q×4 (centre and sides, in shares of the frame)."""
-        out = self.model(images.to(self.device), captions=texts)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+            out = self.model(images.to(self.device), captions=texts)
         return out["pred_logits"].float().cpu(), out["pred_boxes"].float().cpu()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Literal
 
 from curation.models.spans import answer
@@ -62,11 +60,6 @@ def messages(caption: str, subjects: Subjects = "living") -> list[Message]:
     turns.append(_user(caption))
     turns[0]["content"] = f"{INSTRUCTION.format(subject=SUBJECT[subjects])}\n\n{turns[0]['content']}"
     return turns
-
-
-def digest(subjects: Subjects = "living") -> str:
-    """What the instruction and the examples are, as 16 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(messages("", subjects)).encode()).hexdigest()[:16]
 
 
 def _user(caption: str) -> Message:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import itertools
 import json
 import os
@@ -11,11 +10,10 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.models.answers import Answers
 from curation.models.instruction import Message, Subjects, messages
 from curation.models.spans import answer, guide
 
@@ -40,35 +38,27 @@ Ask = Callable[[Sequence[Question]], Sequence[str | Exception]]
 """Questions in, raw answers out, in order; an exception where a question has no answer."""
 
 
-class Asker:
-    """Captions in, raw answers out. What was asked before comes from `answers`; equal captions are asked once.
+class Unanswerable(Exception):
+    """What the model says of one question that it does not take: too long, say. Others are answered."""
 
-    `identity` names the weights behind `ask` and is part of the key. With `guided`, tags can only be spans of the caption;
-    `max_tokens` bounds the other answers (a guided one ends by itself).
+
+class EngineError(ConnectionError):
+    """The engine has ended, and why, in one line: nothing is said about the questions."""
+
+
+class Asker:
+    """Captions in, raw answers out, in order; equal captions are asked once.
+
+    With `guided`, tags can only be spans of the caption; `max_tokens` bounds the other answers (a guided one ends by itself).
     """
 
-    def __init__(
-        self,
-        ask: Ask,
-        identity: str,
-        answers: Answers,
-        *,
-        guided: bool = True,
-        max_tokens: int = 512,
-        subjects: Subjects = "living",
-    ):
-        self.ask, self.identity, self.answers = ask, identity, answers
-        self.guided, self.max_tokens, self.subjects = guided, max_tokens, subjects
+    def __init__(self, ask: Ask, *, guided: bool = True, max_tokens: int = 512, subjects: Subjects = "living"):
+        self.ask, self.guided, self.max_tokens, self.subjects = ask, guided, max_tokens, subjects
 
     def __call__(self, captions: Sequence[str]) -> list[str | Exception]:
-        asked = {caption: question for caption in captions if (question := self.question(caption))}
-        keys = {caption: self._key(question) for caption, question in asked.items()}
-        known = self.answers.find(keys.values())
-        new = {keys[caption]: question for caption, question in asked.items() if keys[caption] not in known}
-        given = dict(zip(new, self.ask(list(new.values())), strict=True)) if new else {}
-        fresh = self.answers.add({key: found for key, found in given.items() if isinstance(found, str)})
-        results = {**given, **fresh, **known}
-        return [results[keys[caption]] if caption in keys else answer() for caption in captions]
+        asked = {caption: question for caption in dict.fromkeys(captions) if (question := self.question(caption))}
+        given = dict(zip(asked, self.ask(list(asked.values())), strict=True)) if asked else {}
+        return [given[caption] if caption in asked else answer() for caption in captions]
 
     def question(self, caption: str) -> Question | None:
         """None when the guide leaves but one answer, the empty one."""
@@ -77,20 +67,18 @@ class Asker:
         found = guide(caption)
         return None if found is None else Question(messages(caption, self.subjects), found.schema, found.longest)
 
-    def _key(self, question: Question) -> str:
-        return hashlib.sha256(json.dumps([self.identity, asdict(question)]).encode()).hexdigest()
-
 
 class Vllm:
     """vLLM's engine in this process: no server, no child processes. Greedy; batches continuously whatever is in flight.
 
-    One thread owns the engine; calls from several threads are answered side by side. `memory`: the share of the GPU's memory for
-    weights and cache together. In half precision an answer may in rare cases depend on what else is in the batch
-    (VLLM_BATCH_INVARIANT=1 rules that out on the GPUs that have it).
+    One thread owns the engine; calls from several threads are answered side by side. When it has ended, every call ends in
+    `EngineError`. `memory`: the share of the GPU's memory for weights and cache together, where `device` is "cuda". In half
+    precision an answer may in rare cases depend on what else is in the batch (VLLM_BATCH_INVARIANT=1 rules that out on the GPUs
+    that have it).
     """
 
-    def __init__(self, folder: Path, *, memory: float = 0.9):
-        self.folder, self.memory = folder, memory
+    def __init__(self, folder: Path, device: str = "cpu", *, memory: float = 0.9):
+        self.folder, self.device, self.memory = folder, device, memory
         self.inbox: queue.SimpleQueue[tuple[Question, Future[str]] | None] = queue.SimpleQueue()
         self.numbers, self.door, self.closed = itertools.count(), threading.Lock(), False
         started: Future[None] = Future()
@@ -102,7 +90,7 @@ class Vllm:
         waiting: list[Future[str]] = [Future() for _ in questions]
         with self.door:
             if self.closed:
-                raise RuntimeError("the vLLM engine is closed")
+                raise EngineError("the vLLM engine is closed")
             for pair in zip(questions, waiting, strict=True):
                 self.inbox.put(pair)
         return [_outcome(future) for future in waiting]
@@ -114,7 +102,7 @@ class Vllm:
 
     def _work(self, started: Future[None]) -> None:
         try:
-            self.engine = _engine(self.folder, self.memory)
+            self.engine = _engine(self.folder, self.device, self.memory)
             self.tokenizer = self.engine.get_tokenizer()
         except BaseException as error:  # carried over to the caller
             started.set_exception(error)
@@ -127,9 +115,9 @@ class Vllm:
                     if output.finished:
                         flying.pop(output.request_id).set_result(output.outputs[0].text)
         except Exception as error:  # carried over to the callers
-            self._refuse(flying, error)
+            self._refuse(flying, EngineError(f"the vLLM engine ended: {type(error).__name__}: {' '.join(str(error).split())}"))
         else:
-            self._refuse(flying, RuntimeError("the vLLM engine was closed"))
+            self._refuse(flying, EngineError("the vLLM engine was closed"))
         finally:
             self._free()
 
@@ -146,7 +134,9 @@ class Vllm:
             flying[number] = future
             try:
                 self.engine.add_request(number, self._prompt(question), _sampling(question))
-            except VLLMClientError as error:  # the question's own fault: too long a prompt
+            except VLLMClientError as error:  # too long a prompt
+                flying.pop(number).set_exception(Unanswerable(" ".join(str(error).split())))
+            except Exception as error:  # a chat template that refuses it: the engine goes on
                 flying.pop(number).set_exception(error)
         return True
 
@@ -179,7 +169,7 @@ def _outcome(future: Future[str]) -> str | Exception:
     return error if isinstance(error, Exception) else future.result()
 
 
-def _engine(folder: Path, memory: float) -> Any:
+def _engine(folder: Path, device: str, memory: float) -> Any:
     settings = {
         "ENABLE_V1_MULTIPROCESSING": "0",
         "NO_USAGE_STATS": "1",
@@ -192,7 +182,7 @@ def _engine(folder: Path, memory: float) -> Any:
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device == "cuda"
     room: dict[str, Any] = {"gpu_memory_utilization": memory} if on_gpu else {"kv_cache_memory_bytes": CPU_CACHE}
     if not on_gpu:
         torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from curation.models.grabcut import Box, around
+from curation.models.boxes import Box, around
 
 
 class Matte:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
+from curation.models.boxes import Box, iou, same_place
 from curation.models.grounding_dino import Hit, normal
 from curation.models.sam import View
-from curation.models.tracks import MOST, Box, Candidate, overlap, same_place
+from curation.models.tracks import MOST, Candidate
 
 ONE_BOX = 0.8
 """IoU above which two words claim one box; not stated by the paper. Below it a thing may be on another: a coat on its wearer."""
@@ -100,14 +101,11 @@ class OpenSet:
         claims = [(word, hit) for word, hits in found.items() for hit in hits if hit.mean >= self._text_threshold]
         kept: list[Claim] = []
         for word, hit in sorted(claims, key=lambda claim: (-claim[1].score, claim[1].box, claim[0])):
-            if not any(_clash(word, hit.box, other, theirs.box) for other, theirs in kept):
+            boxes, by_it = [theirs.box for _, theirs in kept], np.array([other == word for other, _ in kept], bool)
+            if not np.where(by_it, same_place(hit.box, boxes), iou(hit.box, boxes) >= ONE_BOX).any():
                 kept.append((word, hit))
         rows: dict[str, list[Candidate]] = {word: [] for word in found}
         for i, (word, hit) in enumerate(kept):
             if len(rows[word]) < MOST:
                 rows[word].append(Candidate(hit.box, word, hit.score, str(i)))
         return rows
-
-
-def _clash(word: str, box: Box, other: str, theirs: Box) -> bool:
-    return same_place(box, theirs) if word == other else overlap(box, theirs) >= ONE_BOX

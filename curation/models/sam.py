@@ -14,7 +14,8 @@ from PIL import Image
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-Box = tuple[float, float, float, float]
+from curation.models.boxes import Box
+
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """ImageNet's, of RGB in [0, 255]."""
 PATCH = 16
@@ -36,11 +37,13 @@ class View(NamedTuple):
 class SegmentAnything:
     """`path` is a released checkpoint (ViT-B, L or H) or one of the same layout in other sizes: they are read off the weights."""
 
-    def __init__(self, path: Path, device: str = "cpu"):
+    def __init__(self, path: Path, device: str = "cpu", precision: str = "fp32"):
+        """`precision`: "fp32", or "bf16": the encoder under autocast. What is small or final stays in float32."""
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self.sam = build(weights)
         self.sam.load_state_dict(weights)
         self.sam.eval().to(device)
+        self.half = precision == "bf16"
 
     @torch.inference_mode()
     def look(self, frames: Sequence[np.ndarray]) -> list[View]:
@@ -48,7 +51,8 @@ class SegmentAnything:
         side = self.sam.image_encoder.img_size
         inners = [fitted(frame.shape[0], frame.shape[1], side) for frame in frames]
         inputs = torch.stack([self._input(frame, inner) for frame, inner in zip(frames, inners, strict=True)])
-        embeddings = self.sam.image_encoder(inputs)
+        with torch.autocast(self.sam.device.type, torch.bfloat16, enabled=self.half):
+            embeddings = self.sam.image_encoder(inputs).float()
         return [
             View(embedding[None], inner, (frame.shape[0], frame.shape[1]))
             for embedding, inner, frame in zip(embeddings, inners, frames, strict=True)

@@ -9,14 +9,12 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
+from curation.models.boxes import Box, area, patch, same_place
 from curation.models.colours import colour_of, shown
 
-Box = tuple[float, float, float, float]
 Links = dict[tuple[int, int, int, int], float]
 """Similarity of box i of frame f and box j of frame g > f, by (f, i, g, j)."""
 
-SAME_BOX, NESTED_BOX = 0.5, 0.9
-"""IoU above which two boxes are one thing, and share of the smaller one inside the larger above which they are if IoU ≥ 0.3."""
 LINK = 0.5
 """Similarity at which two boxes are as likely one individual as two; measured on panda70m-mini (see `similarity`)."""
 MOST = 6
@@ -107,24 +105,10 @@ def follow(
     return [_sightings(track, row, links, min_link) for track, row in zip(chosen, mine, strict=True)]
 
 
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, in [0, 1]."""
-    both = _shared(a, b)
-    return both / (_area(a) + _area(b) - both) if both else 0.0
-
-
-def same_place(a: Box, b: Box) -> bool:
-    """Whether two boxes of one class are two findings of one thing: near-duplicates, or a part nested in the whole."""
-    iou = overlap(a, b)
-    return iou >= SAME_BOX or (iou >= 0.3 and _shared(a, b) >= NESTED_BOX * min(_area(a), _area(b)))
-
-
 def look(image: np.ndarray, box: Box) -> np.ndarray:
     """Colours of what is in a box of an RGB uint8 image: roots of two Lab histograms (upper and lower half of its middle
     ellipse), float32, dot product with another in [0, 1] (Bhattacharyya)."""
-    x0, y0, x1, y1 = (max(0, round(v)) for v in box)
-    patch = image[y0 : max(y0 + 2, y1), x0 : max(x0 + 2, x1)]
-    lab = cv2.cvtColor(cv2.resize(patch, (48, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(cv2.resize(patch(image, box), (48, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
     ellipse = cv2.ellipse(np.zeros((64, 48), np.uint8), (24, 32), (16, 30), 0, 0, 360, 1, -1)
     halves = [
         cv2.calcHist([lab[rows]], [0, 1, 2], ellipse[rows], [4, 12, 12], [0, 256] * 3) for rows in (slice(32), slice(32, 64))
@@ -134,16 +118,16 @@ def look(image: np.ndarray, box: Box) -> np.ndarray:
 
 def similarity(a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float:
     """How likely two boxes of different frames show one individual, in [0, 1]: colours (0.7) and place with size (0.3)."""
-    size = max(1.0, (_area(a) * _area(b)) ** 0.25)
+    size = max(1.0, (area(a) * area(b)) ** 0.25)
     moved = np.hypot((a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2) / size
-    grown = min(_area(a), _area(b)) / max(1.0, _area(a), _area(b))
+    grown = min(area(a), area(b)) / max(1.0, area(a), area(b))
     return float(0.7 * (look_a @ look_b) + 0.3 * np.exp(-moved) * grown**0.5)
 
 
 def prominence(box: Box, width: int, height: int) -> float:
     """How much a box stands out in its frame, in [0, 1]: half for its size, half for being near the middle."""
     off = np.hypot((box[0] + box[2]) / width - 1, (box[1] + box[3]) / height - 1) / 2**0.5
-    return float(0.5 * (_area(box) / (width * height)) ** 0.5 + 0.5 * (1 - min(1.0, off)))
+    return float(0.5 * (area(box) / (width * height)) ** 0.5 + 0.5 * (1 - min(1.0, off)))
 
 
 def tracks(values: Sequence[dict[int, float]], links: Links) -> list[Track]:
@@ -199,7 +183,7 @@ def _places(row: Sequence[Sequence[Candidate]]) -> list[tuple[Box, str]]:
     """The distinct things of a frame: box and kind of the best candidate of each."""
     places: list[tuple[Box, str]] = []
     for c in sorted((c for candidates in row for c in candidates), key=lambda c: (-c.score, c.box)):
-        if not any(kind == c.kind and same_place(box, c.box) for box, kind in places):
+        if not _there(c, places).any():
             places.append((c.box, c.kind))
     return places
 
@@ -208,9 +192,14 @@ def _by_place(candidates: Sequence[Candidate], places: Sequence[tuple[Box, str]]
     """A word's best candidate at each place."""
     best: dict[int, Candidate] = {}
     for c in sorted(candidates, key=lambda c: (-c.score, c.box)):
-        place = next(i for i, (box, kind) in enumerate(places) if kind == c.kind and same_place(box, c.box))
-        best.setdefault(place, c)
+        best.setdefault(int(_there(c, places).argmax()), c)
     return best
+
+
+def _there(candidate: Candidate, places: Sequence[tuple[Box, str]]) -> np.ndarray:
+    """Which of the places are the candidate's: bools."""
+    alike = np.array([kind == candidate.kind for _, kind in places], bool)
+    return alike & same_place(candidate.box, [box for box, _ in places])
 
 
 def _value(frame: np.ndarray, candidate: Candidate, word: str) -> float:
@@ -231,10 +220,10 @@ def _in_reading_order(
         if len(peers) < 2 or chosen[first] is None or any(mine[w] == row for w in range(first)):
             continue
         boxes = {w: [row[f][i].box for f, i in _placed(chosen[w])] for w in peers}
-        area = {w: sum(map(_area, boxes[w])) / len(boxes[w]) for w in peers}
+        sizes = {w: sum(map(area, boxes[w])) / len(boxes[w]) for w in peers}
         left = {w: sum(b[0] + b[2] for b in boxes[w]) / len(boxes[w]) for w in peers}
-        small = {w: area[w] < 0.5 * max(area.values()) for w in peers}
-        order = sorted(peers, key=lambda w: (small[w], -area[w] if small[w] else left[w]))
+        small = {w: sizes[w] < 0.5 * max(sizes.values()) for w in peers}
+        order = sorted(peers, key=lambda w: (small[w], -sizes[w] if small[w] else left[w]))
         for peer, w in zip(peers, order, strict=True):
             dealt[peer] = chosen[w]
     return dealt
@@ -264,11 +253,3 @@ def _link(place: tuple[int, int], own: Sequence[tuple[int, int]], links: Links) 
     """Mean similarity of a box to the others of an individual."""
     near = [links[min(place, other) + max(place, other)] for other in own if other != place]
     return sum(near) / len(near)
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def _shared(a: Box, b: Box) -> float:
-    return _area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curation.models.device import pick
-
 SIZE = (48, 27)  # width, height of the network's pictures; this and the four below: PAPER.md §3
-WINDOW, STRIDE = 100, 50
-LEAD = (WINDOW - STRIDE) // 2  # frames of context before and after the middle that is kept
+WINDOW = 100  # frames it sees at once, as published
+LEAD = 25  # frames of context before and after the middle that is kept
 FILTERS = (16, 32, 64)  # of the three stacks; each layer has four times as many channels
 NEIGHBOURS = 101  # frames that a frame is compared with: itself, 50 before and 50 after
 HALVES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-BATCH = 8  # windows at once on a GPU; the 50 frames of each wait decoded, 140 MB for 8 windows of 640×360
+BATCH = 8  # windows at once on a GPU
 
 
 class TransNetV2(nn.Module):
@@ -52,8 +52,8 @@ class _Stack(nn.Module):
         self.DDCNN = nn.ModuleList([_Layer(channels, filters), _Layer(4 * filters, filters)])
 
     def forward(self, x: Tensor) -> Tensor:
-        first = F.relu(self.DDCNN[0](x))
-        x = F.relu(self.DDCNN[1](first)) + first
+        first = F.relu_(self.DDCNN[0](x))
+        x = F.relu_(self.DDCNN[1](first)).add_(first)
         batch, time = x.shape[:2]
         return F.avg_pool2d(x.flatten(0, 1).permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1).unflatten(0, (batch, time))
 
@@ -69,20 +69,14 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branches: list[_Factorised] = [getattr(self, f"Conv3D_{dilation}") for dilation in (1, 2, 4, 8)]
-        batch, time, height, width = x.shape[:4]
-        planes = x.flatten(0, 1).permute(0, 3, 1, 2)
-        # One 2-D convolution serves the four branches: they share its input.
-        spatial = F.conv2d(planes, torch.cat([b.layers[0].get_parameter("weight").squeeze(2) for b in branches]), padding=1)
-        through_time = spatial.permute(0, 2, 3, 1).reshape(batch, time, height * width, -1).permute(0, 3, 1, 2)
         scale = self.bn.weight * torch.rsqrt(self.bn.get_buffer("running_var") + self.bn.eps)
         shift = self.bn.bias - self.bn.get_buffer("running_mean") * scale
-        parts = through_time.chunk(4, dim=1)
-        out = [b(part, s, o) for b, part, s, o in zip(branches, parts, scale.chunk(4), shift.chunk(4), strict=True)]
-        return torch.cat(out, dim=1).permute(0, 2, 3, 1).unflatten(2, (height, width))
+        parts = zip(branches, scale.chunk(4), shift.chunk(4), strict=True)
+        return torch.cat([branch(x, s, o) for branch, s, o in parts], dim=4)
 
 
 class _Factorised(nn.Module):
-    """A 3×3×3 convolution as a 3×3 one within frames (done by the layer) and a 3-tap one through time."""
+    """A 3×3×3 convolution as a 3×3 one within frames and a 3-tap one through time."""
 
     def __init__(self, channels: int, filters: int, dilation: int):
         super().__init__()
@@ -92,9 +86,13 @@ class _Factorised(nn.Module):
         self.layers = nn.ModuleList([within, through])
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """[B, C, T, pixels] → [B, filters, T, pixels], batch normalisation (`scale`, `shift`) folded in."""
+        """[B, T, H, W, C] → [B, T, H, W, filters], batch normalisation (`scale`, `shift`) folded in."""
+        batch, time, height, width = x.shape[:4]
+        within = F.conv2d(x.flatten(0, 1).permute(0, 3, 1, 2), self.layers[0].get_parameter("weight").squeeze(2), padding=1)
+        planes = within.permute(0, 2, 3, 1).reshape(batch, time, height * width, -1).permute(0, 3, 1, 2)
         weight = self.layers[1].get_parameter("weight").squeeze(4) * scale[:, None, None, None]
-        return F.conv2d(x, weight, shift, padding=(self.dilation, 0), dilation=(self.dilation, 1))
+        out = F.conv2d(planes, weight, shift, padding=(self.dilation, 0), dilation=(self.dilation, 1))
+        return out.permute(0, 2, 3, 1).unflatten(2, (height, width))
 
 
 class _FrameSimilarity(nn.Module):
@@ -136,12 +134,12 @@ def _neighbour_cosines(x: Tensor) -> Tensor:
 class Detector:
     """The network with its weights and the precision it runs in; one per worker."""
 
-    def __init__(self, weights: Path, precision: str = "auto", device: str | None = None):
+    def __init__(self, weights: Path, precision: str = "auto", device: str = "cpu"):
         """`weights`: the published state_dict. `precision`: "fp32", "bf16" or "fp16" (autocast), or "auto": what is fast there.
 
         That is fp16 on a GPU (no activation is above 15, and it is the closer of the two) and bf16 on a CPU that has it.
         """
-        self.device = torch.device(device or pick())
+        self.device = torch.device(device)
         self.network = TransNetV2().eval().to(self.device)
         self.network.load_state_dict(torch.load(weights, weights_only=True, map_location=self.device))
         self.half = _fast_half(self.device) if precision == "auto" else HALVES[precision]
@@ -150,17 +148,20 @@ class Detector:
 
     @torch.inference_mode()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        """uint8 RGB [B, 100, 27, 48, 3] → float32 [B, 50]: probabilities of the middle frames."""
+        """uint8 RGB [B, T, 27, 48, 3] → float32 [B, T − 50]: probabilities of the middle frames."""
         with torch.autocast(self.device.type, self.half, enabled=self.half is not None):
             logits = self.network(torch.from_numpy(windows).to(self.device))
-        return logits[:, LEAD : LEAD + STRIDE].float().sigmoid().cpu().numpy()
+        return logits[:, LEAD:-LEAD].float().sigmoid().cpu().numpy()
 
 
 def _fast_half(device: torch.device) -> torch.dtype | None:
-    if device.type == "cuda":
-        return torch.float16
+    return torch.float16 if device.type == "cuda" else HALVES[fast_on_cpu()]
+
+
+def fast_on_cpu() -> Literal["bf16", "fp32"]:
+    """The precision that is fast on this processor."""
     has = torch.cpu.get_capabilities()
-    return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else None
+    return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
 
 
 class Gather:
@@ -171,7 +172,7 @@ class Gather:
         self._waiting: list[tuple[np.ndarray, Callable[[list[float]], None]]] = []
 
     def add(self, window: np.ndarray, give: Callable[[list[float]], None]) -> None:
-        """Take a window, uint8 RGB [100, 27, 48, 3]; `give` gets the 50 probabilities of its middle, now or later."""
+        """Take a window, uint8 RGB [T, 27, 48, 3]; `give` gets the T − 50 probabilities of its middle, now or later."""
         self._waiting.append((window, give))
         if len(self._waiting) >= self.batch:
             self.flush()
@@ -179,20 +180,21 @@ class Gather:
     def flush(self) -> None:
         """Run what waits."""
         waiting, self._waiting = self._waiting, []
-        if waiting:
-            scores = self.detector(np.stack([window for window, _ in waiting]))
-            for (_, give), known in zip(waiting, scores.tolist(), strict=True):
+        for _, alike in groupby(waiting, key=lambda entry: len(entry[0])):
+            windows, takers = zip(*alike, strict=True)
+            for give, known in zip(takers, self.detector(np.stack(windows)).tolist(), strict=True):
                 give(known)
 
 
 class Stream:
     """Probabilities of one clip, frame by frame; padded at the clip's ends as published.
 
-    At most 75 frames are undecided, and 50 more for every window that waits in `gather`.
+    `length`: frames of a window, of which 50 are seen again in the next; a longer clip's last window is as long as it needs, 100
+    at least. Up to `length` − 25 frames are undecided, and `length` − 50 more for every window that waits in `gather`.
     """
 
-    def __init__(self, gather: Gather):
-        self.gather = gather
+    def __init__(self, gather: Gather, length: int = WINDOW):
+        self.gather, self.length = gather, length
         self.window: list[np.ndarray] = []
         self.owed = 0  # frames pushed that are in the middle of no window yet
         self.known: list[float] = []  # and not given yet
@@ -203,21 +205,23 @@ class Stream:
             self.window = [picture] * LEAD
         self.window.append(picture)
         self.owed += 1
-        if len(self.window) == WINDOW:
+        if len(self.window) == self.length:
             self._advance()
         return self._give()
 
     def finish(self) -> list[float]:
         """The clip has ended: give what is known by now; the rest in a later call, once `gather` has run."""
         while self.owed:
-            self.window += [self.window[-1]] * (WINDOW - len(self.window))
+            length = max(WINDOW, min(LEAD + self.owed + LEAD, self.length))
+            self.window += [self.window[-1]] * (length - len(self.window))
             self._advance()
         return self._give()
 
     def _advance(self) -> None:
-        wanted = min(STRIDE, self.owed)
+        stride = len(self.window) - 2 * LEAD
+        wanted = min(stride, self.owed)
         self.gather.add(np.stack(self.window), lambda scores: self.known.extend(scores[:wanted]))
-        self.window = self.window[STRIDE:]
+        self.window = self.window[stride:]
         self.owed -= wanted
 
     def _give(self) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from curation import store
+from curation.faults import DataError
+from curation.models.llm import Unanswerable
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Result, Stage
-from curation.weights import weights_digest
+from curation.store import store
 
 KINDS = ("subject", "object", "background")
 Answer = str | dict[str, list[str]] | Exception
@@ -37,6 +37,8 @@ SEVERAL = re.compile(
 )
 """What before a word makes it several, also where its form does not tell ("a school of fish", "two sheep")."""
 
+MEMORY = {"rules": 0.5, "mistral": 6.0, "endpoint": 0.5}
+"""GB of a worker. rules: measured, 0.4. mistral: estimated for a GPU, whose 14.5 of checkpoint pass through by parts."""
 UNITS = 4
 """Units that a language model has at once: of 64 clips as in the recipes, they fill the 256 sequences of vLLM on a GPU."""
 LONGEST_ANSWER = 10_000
@@ -65,10 +67,13 @@ class ExtractEntities(Stage):
     plural_subjects: Literal["drop", "keep"] = "drop"
     """A plural subject rejects the clip ("drop", PAPER.md §1.5), or is an entity like others ("keep")."""
 
-    resources = Resources(batch=256)
+    resources = Resources(batch=256, memory=MEMORY["rules"])
     reads = ("caption",)
     served = ""
-    engine = None
+    engine = None  # type: Any
+
+    def __post_init__(self) -> None:
+        self.resources = Resources(batch=256, memory=MEMORY.get(self.model, MEMORY["endpoint"]))  # type: ignore[misc]
 
     def models(self) -> tuple[str, ...]:
         if self.model == "rules":
@@ -96,23 +101,26 @@ class ExtractEntities(Stage):
             self.engine.close()
 
     def _language_model(self) -> Callable[[Sequence[str]], Sequence[Answer]]:
-        from curation.models.answers import Answers
-        from curation.models.llm import Asker, Vllm
+        from curation.models.llm import Asker
 
-        ask: Any
-        if self.model == "mistral":
-            folder = Path(self.weights).expanduser() if self.weights else store.path("mistral-7b-instruct")
-            identity = weights_digest(folder)
-            ask = Vllm(folder, memory=min(self.gpus or 1.0, 0.9))
-        else:
-            from curation.models.endpoint import Endpoint
+        self.engine = self._vllm() if self.model == "mistral" else self._endpoint()
+        return Asker(self.engine, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects)
 
-            ask = Endpoint(self.model, self.served_model, timeout=self.timeout)
-            self.served = ask.model
-            identity = f"{ask.url} {ask.model}"
-        self.engine = ask
-        answers = Answers(store.home() / "answers" / hashlib.sha256(identity.encode()).hexdigest()[:16])
-        return Asker(ask, identity, answers, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects)
+    def _vllm(self) -> Any:
+        from curation.models import device
+        from curation.models.llm import Vllm
+
+        if not self.share and device.pick(1.0) == "cuda":
+            raise store.StoreError("extract_entities: vLLM takes this machine's GPU, and no share of it is meant: set `gpus`")
+        folder = Path(self.weights).expanduser() if self.weights else store.path("mistral-7b-instruct")
+        return Vllm(folder, device.pick(self.share), memory=min(self.share, 0.9))
+
+    def _endpoint(self) -> Any:
+        from curation.models.endpoint import Endpoint
+
+        endpoint = Endpoint(self.model, self.served_model, timeout=self.timeout)
+        self.served = endpoint.model
+        return endpoint
 
     def _about(self) -> dict[str, Any]:
         """Who answered, for the metadata."""
@@ -125,6 +133,8 @@ class ExtractEntities(Stage):
         return [self._settled(s, next(answers)) if s.caption.strip() else self._without_caption(s) for s in samples]
 
     def _settled(self, sample: Sample, answer: Answer) -> Result:
+        if isinstance(answer, Unanswerable):
+            return DataError("unanswerable", str(answer))
         if isinstance(answer, Exception):
             return answer
         entities, reason = post_process(sample.caption, answer, self.is_plural)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from curation import store
-from curation.members import from_jpeg, to_jpeg
+from curation.media.members import from_jpeg, to_jpeg
+from curation.models.boxes import iou
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Result, Stage
+from curation.stage import Reject, Resources, Result, Stage, Window
 from curation.stages.removal import (
     MIDDLE,
     MOVERS,
@@ -30,17 +30,22 @@ from curation.stages.removal import (
     seed,
     with_neighbours,
 )
+from curation.store import store
 
 if TYPE_CHECKING:
     from curation.models.wordnet import WordNet
 
 LONG_SIDE = 640
-"""Pixels of the long side that the pixel knobs refer to: the largest window frames `sample_frames` writes."""
+"""Pixels of the long side that the pixel knobs refer to, and of the window's frames; not stated by the paper."""
+FRAMES = 24
+"""Frames of the clip that may show what is behind; not stated by the paper."""
 FEATHER = 4
 """Pixels inside the rim of the hole over which the patch fades in, at that size; chosen by eye."""
 LEAST_LEAK = 0.1
 """Score below which a detection in the result is not even recorded."""
 MEMBER = "background.jpg"
+MEMORY = {"plate": 0.75, "stable-diffusion": 6.0}
+"""GB of a worker. plate: measured, 0.5 at its peak. stable-diffusion: estimated, 2.6 of checkpoint, torch and CUDA beside it."""
 BATCH = 4
 """Images that Stable Diffusion paints at once; not stated by the paper."""
 Hidden = tuple[np.ndarray, np.ndarray]
@@ -96,13 +101,19 @@ class InpaintBackground(Stage):
     quality: Annotated[int, Field(ge=1, le=100)] = 95
     """JPEG quality of the result."""
 
-    resources = Resources(batch=BATCH)
+    resources = Resources(batch=BATCH, memory=MEMORY["plate"])
     reads = (f"frame{MIDDLE}.jpg", "_window.*.jpg", "extract_entities", "segment_entities")
     writes = (MEMBER,)
+
+    def __post_init__(self) -> None:
+        self.resources = Resources(batch=BATCH, memory=MEMORY[self.model])  # type: ignore[misc]
 
     def models(self) -> tuple[str, ...]:
         painter = ("stable-diffusion-2-inpainting",) if self.model == "stable-diffusion" and not self.weights else ()
         return ("nanodet", "wordnet", *painter)
+
+    def window(self) -> Window:
+        return Window(FRAMES, LONG_SIDE)
 
     def load(self) -> None:
         import cv2
@@ -118,7 +129,7 @@ class InpaintBackground(Stage):
 
             folder = Path(self.weights).expanduser() if self.weights else store.path("stable-diffusion-2-inpainting")
             self._diffusion = StableDiffusion(
-                folder, device.pick(), batch=BATCH, side=self.side, steps=self.steps, guidance=self.guidance
+                folder, device.pick(self.share), batch=BATCH, side=self.side, steps=self.steps, guidance=self.guidance
             )
 
     def process(self, sample: Sample) -> Sample:
@@ -255,16 +266,13 @@ class InpaintBackground(Stage):
         background has nobody in it. The paper paints out the named ones only. A subject that is missing on this frame is
         looked for at a lower score, here and on the window frames before and after it: mostly the detector missed it.
         """
-        from curation.models.boxes import iou
-
         least = self.hide_score if lose.unseen else self.instance_score if self.instances else 1.0
         found = [d.box for d in self._detect(frame, least, lose.subjects)]
         if lose.unseen:
             beside = sorted({max(0, len(window) // 2 - 1), (len(window) + 1) // 2} & set(range(len(window))))
             scale = frame.shape[1] / shape[1]
             found += [np.multiply(d.box, scale) for i in beside for d in self._detect(window[i], self.hide_score, lose.subjects)]
-        boxes = np.array(lose.boxes, float).reshape(-1, 4)
-        further = [box for box in found if not (iou(np.array(box), boxes) > 0.4).any()]
+        further = [box for box in found if not (iou(box, lose.boxes) > 0.4).any()]
         meta["instances"] = len(further)
         core = boxes_mask([*lose.unmasked, *further], frame.shape, grow=0.03)
         for mask in lose.masks:
@@ -281,7 +289,7 @@ class InpaintBackground(Stage):
         That is whatever has one of the `labels`, and other movers unless they are parked: at one place most of the time.
         """
         found = [self._detect(image, self.hide_score, labels | MOVERS) for image in window]
-        places = [np.array([d.box for d in seen], float).reshape(-1, 4) for seen in found]
+        places = [[d.box for d in seen] for seen in found]
         boxes = [[d.box for d in seen if d.label in labels or not is_parked(d.box, places)] for seen in found]
         return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
 

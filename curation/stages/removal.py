@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curation.members import from_rle
+from curation.media.members import from_rle
+from curation.models.boxes import iou
 from curation.sample import Sample
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ MOVERS = frozenset(
 )
 """COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 Box = Sequence[float]
+"""xyxy px, as metadata has it."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,15 @@ def resized(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.3
 
 
-def is_parked(box: Box, places: Sequence[np.ndarray]) -> bool:
-    """Whether something is found at this place in more than half of the frames; `places` are each frame's boxes, N×4."""
-    from curation.models.boxes import iou
-
-    return sum(bool((iou(np.array(box, float), there) > 0.6).any()) for there in places) > len(places) / 2
+def is_parked(box: Box, places: Sequence[Sequence[Box]]) -> bool:
+    """Whether something is found at this place in more than half of the frames; `places` are each frame's boxes."""
+    return sum(bool((iou(box, there) > 0.6).any()) for there in places) > len(places) / 2
 
 
 def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
     """The boxes of one frame and those of the frames before and after it that match none of its own: a detector misses frames."""
-    from curation.models.boxes import iou
-
-    own = np.array(boxes[index], float).reshape(-1, 4)
     beside = [box for i in (index - 1, index + 1) if 0 <= i < len(boxes) for box in boxes[i]]
-    return [*boxes[index], *(box for box in beside if not (iou(np.array(box), own) > 0.1).any())]
+    return [*boxes[index], *(box for box in beside if not (iou(box, boxes[index]) > 0.1).any())]
 
 
 def leak_score(detections: Sequence[Detection], hole: np.ndarray) -> float:

@@ -12,14 +12,17 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from curation import store
-from curation.members import from_jpeg
+from curation.faults import one_line
+from curation.media.members import from_jpeg
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Result, Stage, one_line
+from curation.stage import Reject, Resources, Result, Stage, Window
+from curation.store import store
 
 DESIRABLE = "desirable"
 CLASSES = (DESIRABLE, "still_foreground_image", "slight_motion", "screen_in_screen", "computer_screen_recording")
 """PAPER.md §1.2."""
+FRAMES, SIDE = 16, 640
+"""VideoMAE sees 16 frames (PAPER.md §3), at 224 px; the side is not stated by the paper."""
 WEAK = "low_desirable_score"
 """Desirable more than anything else, and still below the threshold: Panda-70M's name for it (PAPER.md §2)."""
 
@@ -33,7 +36,7 @@ class ScoreQuality(Stage):
     class as the reason. With `labels_from: panda70m` the stage may stand under `plan:`, so that no rejected clip is opened.
     """
 
-    resources: ClassVar[Resources] = Resources(batch=8)
+    resources: ClassVar[Resources] = Resources(batch=8, memory=3.0)  # GB, estimated: 0.35 of ViT-B, torch and CUDA beside it
     reads: ClassVar[tuple[str, ...]] = ("_window.*.jpg",)
 
     labels_from: Literal["model", "panda70m"] = "model"
@@ -46,13 +49,17 @@ class ScoreQuality(Stage):
     def __post_init__(self) -> None:
         if self.labels_from == "panda70m":
             self.reads = ("caption",)  # type: ignore[misc] # the labels come with it, before any video is opened
+            self.resources = Resources(batch=8, memory=0.25)  # type: ignore[misc]
+
+    def window(self) -> Window:
+        return Window() if self.labels_from == "panda70m" else Window(FRAMES, SIDE)
 
     def load(self) -> None:
         if self.labels_from == "model":
             import torch
 
             torch.set_num_threads(1)
-            self._network = _network(self.weights)
+            self._network = _network(self.weights, self.share)
             self._classes = [class_of(label) for label in self._network.labels]
             if missing := [name for name in CLASSES if name not in self._classes]:
                 labels = ", ".join(self._network.labels)
@@ -95,7 +102,7 @@ def class_of(label: str) -> str:
     return "slight_motion" if name == "tiny_camera_movement" else name
 
 
-def _network(weights: str | None) -> Any:
+def _network(weights: str | None, share: float) -> Any:
     """Raises `StoreError`, one line, when the folder is not what it should be."""
     wanted = "a folder with config.json and model.safetensors of a VideoMAE fine-tuned to the classes of PAPER.md §1.2"
     if weights is None:
@@ -108,7 +115,7 @@ def _network(weights: str | None) -> Any:
     from curation.models.videomae import VideoMAE
 
     try:
-        return VideoMAE(folder, pick())
+        return VideoMAE(folder, pick(share))
     except (OSError, ValueError, KeyError) as error:
         raise store.StoreError(f"score_quality.weights: {folder} cannot be loaded: {one_line(error)}") from error
 
@@ -117,7 +124,7 @@ def _spread(sample: Sample, count: int) -> tuple[list[int], np.ndarray]:
     """`count` evenly spaced frames of the window, some twice if it holds fewer: indices in the clip, uint8 RGB [·, H, W, 3]."""
     members = sorted(name for name in sample.files if fnmatchcase(name, "_window.*.jpg"))
     if not members:
-        raise LookupError(f"the window of sample_frames is empty: set its `window` to {count} or more")
+        raise LookupError("sample_frames made no window of this clip, though score_quality asks for one")
     places = [round(i * (len(members) - 1) / max(1, count - 1)) for i in range(count)]
     pictures = {place: from_jpeg(sample.files[members[place]]) for place in places}
     window = sample.meta["sample_frames"]["window"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from curation.clip import Video
+from curation.shards.clip import Video
 from curation.trainer.errors import TrainerError
 
 FRAMES_STEP, SIDE_STEP = 4, 16

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from curation.storage import replacing
 from curation.trainer.encoders import TextEncoder, TextTokens
 
 Entry = dict[str, Tensor]
@@ -32,7 +31,6 @@ class Cache:
         `{"codec": codec.identity}` a key says the sample, the bucket and the first frame."""
         stated = json.dumps(facts, sort_keys=True)
         self.folder = Path(root) / hashlib.sha256(stated.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "facts.json").exists():
             _put(self.folder / "facts.json", stated.encode())
 
@@ -49,9 +47,7 @@ class Cache:
     def put(self, key: str, entry: Entry) -> Entry:
         """Write an entry and return it as `get` will: contiguous, on the CPU."""
         kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in entry.items()}
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
-        _put(path, save(kept, metadata={"digest": _digest(key, kept)}))
+        _put(self._path(key), save(kept, metadata={"digest": _digest(key, kept)}))
         return kept
 
     def get_or_make(self, keys: Sequence[str], make: Callable[[list[int]], Sequence[Entry]]) -> list[Entry]:
@@ -76,13 +72,8 @@ def _digest(key: str, entry: Entry) -> str:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
+    with replacing(path, durable=False) as temporary:  # a damaged one is found when it is read, and made again
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class CachedText:

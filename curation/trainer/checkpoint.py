@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from curation.storage import publish
 from curation.trainer.distributed import Place
 from curation.trainer.errors import TrainerError
 
@@ -59,7 +60,7 @@ def save(out: Path, step: int, state: State, loader: dict[str, Any], place: Plac
     It gets its name when all is written, so a checkpoint that has one is whole; all but the newest `keep` go.
     """
     target = folder(out, step)
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")  # one name for all ranks
     if place.leads:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -73,7 +74,7 @@ def save(out: Path, step: int, state: State, loader: dict[str, Any], place: Plac
     place.barrier()
     if place.leads:
         shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
+        publish(temporary, target)
         for old in steps(out)[:-keep]:
             shutil.rmtree(folder(out, old))
     place.barrier()

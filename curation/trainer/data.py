@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from curation import recipe
+from curation.fingerprint import changes
 from curation.trainer import reading
 from curation.trainer.batch import Batch, Ended, Position, Reference
 from curation.trainer.buckets import Bucket, check
@@ -105,7 +105,7 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there: the batches that follow are the same as they would have been. Raises `TrainerError` when the state is
         of a loader that would give others."""
-        changed = recipe.changes(state["of"], self._identity())
+        changed = changes(state["of"], self._identity())
         if changed:
             raise TrainerError(f"cannot go on in the data where the checkpoint stood: {'; '.join(changed)}")
         self._done = [(epoch, index) for epoch, index in state["done"]]

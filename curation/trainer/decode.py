@@ -5,43 +5,85 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from curation.picture import Painter
-from curation.video import Frame, Reader, VideoError
+from curation.media.picture import Frame, Painter
+from curation.media.video import Reader, VideoError
+from curation.trainer.errors import TrainerError
 
 EARLY = 1e-6  # seconds; a time right between two frames takes the earlier one, whatever rounding says
+
+
+Decoder = Literal["pyav", "decord"]
+Cover = Callable[[int, int], tuple[int, int]]
+"""Width and height of a picture → those to which it is scaled."""
 
 
 class DecodeError(Exception):
     """A member cannot be decoded; the message is a short reason."""
 
 
-def clip(mp4: bytes, times: Sequence[float], width: int, height: int, at: tuple[float, float] = (0.5, 0.5)) -> Tensor:
+def clip(
+    mp4: bytes,
+    times: Sequence[float],
+    width: int,
+    height: int,
+    at: tuple[float, float] = (0.5, 0.5),
+    decoder: Decoder = "pyav",
+) -> Tensor:
     """The frames nearest to `times`, which increase, in seconds from the first frame: uint8 RGB [len(times), 3, height, width].
 
     Pictures are scaled (bicubic) to cover `width` × `height` and cropped; `at` says where, x and y from 0 (left, top) to 1.
     Decoding ends with the last frame needed. Raises `DecodeError`.
     """
-    video = torch.empty(len(times), 3, height, width, dtype=torch.uint8)
-    paint = Painter(_cover(width, height))
+    video = np.empty((len(times), 3, height, width), np.uint8)
+    images = _by_decord if decoder == "decord" else _by_pyav
     try:
-        with Reader(io.BytesIO(mp4)) as reader:
-            for frame, numbers in nearest(_frames(reader, times[0]), times):
-                image = paint(frame)
-                y, x = (
-                    int(share * (have - want) + 0.5)
-                    for share, have, want in zip(at[::-1], image.shape, (height, width), strict=False)
-                )
-                video[numbers[0]] = torch.from_numpy(image[y : y + height, x : x + width]).permute(2, 0, 1)
-                for number in numbers[1:]:
-                    video[number] = video[numbers[0]]
+        for image, numbers in images(mp4, times, _cover(width, height)):
+            y, x = (
+                int(share * (have - want) + 0.5)
+                for share, have, want in zip(at[::-1], image.shape, (height, width), strict=False)
+            )
+            video[numbers[0]] = image[y : y + height, x : x + width].transpose(2, 0, 1)
+            for number in numbers[1:]:
+                video[number] = video[numbers[0]]
     except VideoError as error:
         raise DecodeError(str(error)) from error
-    return video
+    return torch.from_numpy(video)
+
+
+def _by_pyav(mp4: bytes, times: Sequence[float], cover: Cover) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Images, and which of `times` each is for. Raises `VideoError`, as the next does."""
+    paint = Painter(cover)
+    with Reader(io.BytesIO(mp4)) as reader:
+        for frame, numbers in nearest(_frames(reader, times[0]), times):
+            yield paint(frame), numbers
+
+
+def _by_decord(mp4: bytes, times: Sequence[float], cover: Cover) -> Iterator[tuple[np.ndarray, list[int]]]:
+    try:
+        import decord
+    except ImportError as error:
+        raise TrainerError("decoder: decord needs decord2: pip install 'curation[decord]'") from error
+    try:
+        height, width = decord.VideoReader(io.BytesIO(mp4), num_threads=1)[0].shape[:2]
+        width, height = cover(width, height)
+        reader = decord.VideoReader(io.BytesIO(mp4), num_threads=1, width=width, height=height)
+        spans = reader.get_frame_timestamp(range(len(reader)))
+        starts = spans[:, 0] - spans[0, 0]
+        if times[-1] > spans[-1, 1] - spans[0, 0] + EARLY:
+            raise VideoError("too_short", "shorter than its metadata says")
+        which = np.searchsorted((starts[1:] + starts[:-1]) / 2 + EARLY, times)
+        wanted = np.unique(which)
+        images = reader.get_batch(wanted).asnumpy()
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        raise VideoError("damaged" if "packet" in str(error) else "not_a_video", str(error).partition("\n")[0]) from error
+    for frame, image in zip(wanted, images, strict=True):
+        yield image, np.flatnonzero(which == frame).tolist()
 
 
 def nearest(frames: Iterator[Frame], times: Sequence[float]) -> Iterator[tuple[Frame, list[int]]]:
@@ -60,7 +102,7 @@ def nearest(frames: Iterator[Frame], times: Sequence[float]) -> Iterator[tuple[F
             return
         last = frame
     if last is None or times[-1] > last.end + EARLY:
-        raise VideoError("shorter than its metadata says")
+        raise VideoError("too_short", "shorter than its metadata says")
     yield last, list(range(number, len(times)))
 
 
@@ -72,7 +114,7 @@ def _frames(reader: Reader, start: float) -> Iterator[Frame]:
         yield frame
 
 
-def _cover(width: int, height: int) -> Callable[[int, int], tuple[int, int]]:
+def _cover(width: int, height: int) -> Cover:
     def size(w: int, h: int) -> tuple[int, int]:
         scale = max(width / w, height / h)
         return max(width, math.floor(w * scale + 0.5)), max(height, math.floor(h * scale + 0.5))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from curation.clip import Clip
+from curation.shards.clip import Clip
 from curation.stages.extract_entities import is_part, whole_words
 from curation.trainer import decode, reading
 from curation.trainer.batch import Reference

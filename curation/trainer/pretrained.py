@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from curation import store
+from curation.store import store
+from curation.store.weights import weights_digest
 from curation.trainer.errors import TrainerError
-from curation.weights import weights_digest
 
 UNUSED = ("pooler.", "logit_scale", "visual_projection.", "text_projection.")
 """Parts of a network that are never asked for, so a checkpoint may lack them."""

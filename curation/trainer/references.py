@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from curation.clip import Clip
+from curation.shards.clip import Clip
 from curation.trainer.seeds import uniforms
 
 Kind = Literal["subject", "object", "face", "background"]

@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from curation import recipe, store
+from curation.fingerprint import changes
+from curation.storage import replacing
+from curation.store import store
+from curation.store.weights import weights_digest
 from curation.trainer import config as configs
 from curation.trainer import reading
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
-from curation.weights import weights_digest
 
 FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes")
 """Knobs of `training` that may change between two starts of one run: they do not decide what a step does."""
@@ -40,15 +42,13 @@ def claim(config: Config, shards: str, out: Path) -> None:
     state = json.loads(json.dumps({"shards": shards, **identity(config)}))
     file = out / "training.json"
     if file.exists():
-        if changed := recipe.changes(json.loads(file.read_text()), state):
+        if changed := changes(json.loads(file.read_text()), state):
             raise TrainerError(
                 f"{out} was trained with something else ({'; '.join(changed)}): take another --output, or delete it"
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / ".training.json"
-    temporary.write_text(json.dumps(state, indent=1))
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(state, indent=1))
 
 
 def identity(config: Config) -> dict[str, Any]:

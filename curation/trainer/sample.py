@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from curation.encode import from_arrays
+from curation.media.encode import from_arrays
 from curation.trainer import flow
 from curation.trainer.batch import Reference
 from curation.trainer.buckets import Bucket

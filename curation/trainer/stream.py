@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset import filters
 
-from curation.clip import Clip
+from curation.shards.clip import Clip
 from curation.trainer import decode
 from curation.trainer.batch import Batch, Ended, Position, Reference
 from curation.trainer.buckets import TABLES, Bucket, Buckets, fitting, pick
@@ -46,6 +46,9 @@ class Data:
     """Which frames of a clip that is longer than its bucket; `first` lets latents be cached; not stated by the paper."""
     shuffle: Annotated[int, Field(ge=0)] = 200
     """Clips that each worker holds, as bytes, to draw from at random; 0 keeps the shards' order. Not stated by the paper."""
+    decoder: decode.Decoder = "pyav"
+    """`decord`: its fork decord2 (`pip install 'curation[decord]'`). As fast at 360 lines; cheaper where a clip of 1080 lines is
+    cut far from a key frame (benchmarks/decoders.py)."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode, of each training process; 0: it decodes by itself, between steps."""
     prefetch: Annotated[int, Field(ge=1)] = 2
@@ -115,7 +118,7 @@ class Stream(IterableDataset[Item]):
         index, skipped = -1, Counter[str]()
         for index, plans in enumerate(self._batches(worker, epoch, past, skipped)):
             if index >= done:
-                batch = decoded(plans, Position(worker, epoch, index), skipped)
+                batch = decoded(plans, Position(worker, epoch, index), skipped, self.data.decoder)
                 if batch:
                     yield batch
             if index < done or batch:
@@ -155,34 +158,37 @@ class Stream(IterableDataset[Item]):
             clip = Clip.model_validate_json(sample["json"])
         except (KeyError, ValidationError):
             return "no_metadata"
-        fits, reason = fitting(self.buckets, clip.video, data.fps, data.upscale, data.min_kept)
+        video = clip.video
+        if video is None:
+            return "no_video"
+        fits, reason = fitting(self.buckets, video, data.fps, data.upscale, data.min_kept)
         if not fits:
             return reason
         which, when, *at = uniforms(4, generator(self.seed, epoch, key, "cut"))
         bucket = pick(fits, which)
-        slack = (clip.video.frames - 1) / clip.video.fps - (bucket.frames - 1) / data.fps
-        first = int(when * (1 + int(slack * clip.video.fps + 1e-6))) if data.start == "random" else 0
+        slack = (video.frames - 1) / video.fps - (bucket.frames - 1) / data.fps
+        first = int(when * (1 + int(slack * video.fps + 1e-6))) if data.start == "random" else 0
         chosen = choose(clip, self.references, generator(self.seed, epoch, key, "references"))
         return Plan(
             identity=(sample["__url__"], key),
             caption=clip.caption,
             bucket=bucket,
             first=first,
-            times=[first / clip.video.fps + i / data.fps for i in range(bucket.frames)],
+            times=[first / video.fps + i / data.fps for i in range(bucket.frames)],
             at=(at[0], at[1]) if data.crop == "random" else (0.5, 0.5),
             references=chosen,
             files={suffix: sample[suffix] for suffix in {"mp4", *(c.member for c in chosen)} if suffix in sample},
         )
 
 
-def decoded(plans: list[Plan], position: Position, skipped: Counter[str]) -> Batch | None:
+def decoded(plans: list[Plan], position: Position, skipped: Counter[str], decoder: decode.Decoder) -> Batch | None:
     """The batch of some plans. A clip that does not decode is left out, counted and logged; None when none is left."""
     good, videos, references = [], [], []
     for plan in plans:
         size = (plan.bucket.width, plan.bucket.height)
         try:
             pictures = [Reference(decode.picture(plan.files.get(c.member)), c.word, c.span, c.kind) for c in plan.references]
-            videos.append(decode.clip(plan.files.get("mp4", b""), plan.times, *size, plan.at))
+            videos.append(decode.clip(plan.files.get("mp4", b""), plan.times, *size, plan.at, decoder))
         except decode.DecodeError as error:
             skipped["undecodable"] += 1
             LOG.warning("%s of %s is left out: %s", plan.identity[1], plan.identity[0], error)

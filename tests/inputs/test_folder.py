@@ -10,6 +10,7 @@ import pytest
 from curation.inputs.files import InputError
 from curation.inputs.folder import read_folder
 from curation.inputs.open import open_input
+from curation.sample import Verdict
 
 
 def put(folder, name, text=None, **info):
@@ -32,7 +33,7 @@ def test_captions_beside_the_videos(tmp_path):
     clips = {s.key: s for s in read_folder(str(tmp_path))}
     assert clips.keys() == {"a", "c", "d"} | {k for k in clips if k.startswith("deep_b_")}
     assert clips["c"].verdict.reason == "no_caption"
-    assert clips["d"].verdict == type(clips["d"].verdict)("failed", "inputs", "caption is int, not text")
+    assert clips["d"].verdict == Verdict("failed", "inputs", "bad_caption", "d.json: caption is int, not text")
     (dog,) = [s for k, s in clips.items() if k.startswith("deep")]
     assert dog.caption == "A dog." and dog.meta["source"]["url"] == "u" and "." not in dog.key
 
@@ -52,7 +53,7 @@ def test_a_name_that_is_not_utf8_fails_with_a_reason(tmp_path):
     with open(path, "wb"), open(path[:-4] + b".txt", "w") as caption:
         caption.write("A cat.")
     (clip,) = read_folder(str(tmp_path))
-    assert clip.verdict.reason == "file name is not UTF-8"
+    assert clip.verdict.reason == "name_not_utf8" and "the file name is not UTF-8" in clip.verdict.detail
     json.dumps(clip.meta).encode()
 
 
@@ -74,9 +75,9 @@ def test_tables(tmp_path, kind):
     clips = list(open_input(str(path)))
     assert clips[0].alive and clips[0].key.endswith("_1500") and clips[0].meta["source"]["end"] == 3.0
     assert clips[1].verdict.reason == "not_downloaded"
-    assert "no path" in clips[2].verdict.reason
+    assert clips[2].verdict.reason == "bad_path" and "row 3" in clips[2].verdict.detail
     if kind == "jsonl":
-        assert "not JSON" in clips[3].verdict.reason
+        assert clips[3].verdict.reason == "bad_json" and "row 4 (line 4): not JSON" in clips[3].verdict.detail
 
 
 def test_a_table_without_the_columns_says_which_it_needs(tmp_path):

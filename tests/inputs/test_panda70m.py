@@ -64,14 +64,14 @@ def test_a_bad_row_fails_by_number_and_harms_no_other(csv, row, complaint):
         FIVE.splitlines()[0] + "\n" + row + "\n" + "w,u,\"[['0:00:01', '0:00:02']]\",\"['A cat.']\",\"[0.4]\"\n", "w.mp4"
     )
     assert bad.verdict.status == "failed" and bad.verdict.stage == "inputs"
-    assert "CSV row 2" in bad.verdict.reason and complaint in bad.verdict.reason
+    assert "CSV row 2" in bad.verdict.detail and complaint in bad.verdict.detail
     assert good.alive
 
 
 def test_a_clip_that_ends_before_it_starts_fails_alone(csv):
     text = "videoID,url,timestamp,caption\nv,u,\"[['0:00:05', '0:00:02'], ['0:00:05', '0:00:07']]\",\"['A cat.', 'A dog.']\"\n"
     bad, good = csv(text, "v.mp4")
-    assert "before it starts" in bad.verdict.reason and good.alive
+    assert "before it starts" in bad.verdict.detail and bad.verdict.reason == "bad_timestamp" and good.alive
 
 
 def test_download_layout(tmp_path):
@@ -91,9 +91,10 @@ def test_download_layout(tmp_path):
     assert good.alive and good.caption == "A man talks." and good.meta["source"]["video"] == "abc"
     assert good.meta["source"]["origin"] == [80.88, 83.983] and good.meta["source"]["matching_score"] == 0.4
     assert good.meta["source"]["shots"] == [[0.0, 3.069]]
-    reasons = {key: s.verdict.reason.split(":")[0] for key, s in clips.items()}
-    expected = {"0001001": "not_downloaded", "0001002_00000": "no_caption", "0001003_00000": "0001003_00000.json"}
+    reasons = {key: s.verdict.reason for key, s in clips.items()}
+    expected = {"0001001": "not_downloaded", "0001002_00000": "no_caption", "0001003_00000": "bad_json"}
     assert {k: v for k, v in reasons.items() if v} == expected
+    assert clips["0001003_00000"].verdict.detail.startswith("0001003_00000.json: not JSON")
 
 
 def test_the_real_extract(panda):

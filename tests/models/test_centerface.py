@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from curation import store
 from curation.models.centerface import CenterFace
+from curation.store import store
 
 
 @pytest.fixture(scope="module")

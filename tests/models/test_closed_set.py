@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import store
 from curation.models.closed_set import ClosedSet
-from curation.models.grabcut import iou
+from curation.models.grabcut import agreement
 from curation.models.matte import Matte
 from curation.models.nanodet import NanoDet
 from curation.models.wordnet import WordNet
+from curation.store import store
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_thing_is_scored_by_whether_its_middle_leads_to_it_too(backend: Closed
     truth = cv2.ellipse(np.zeros((240, 320), np.uint8), (160, 120), (70, 50), 0, 0, 360, 1, -1).astype(bool)
     image[truth] = (200, 60, 40)
     mask, score = backend.mask(image, (90.0, 70.0, 230.0, 170.0), "car")
-    assert iou(mask, truth) > 0.9 and score > 0.9
+    assert agreement(mask, truth) > 0.9 and score > 0.9
 
 
 def test_a_bowl_that_fills_the_frame_is_uncertain(backend: ClosedSet, panda: Path) -> None:
@@ -92,3 +92,12 @@ def test_neighbours_that_overlap_from_the_side_never_share_pixels(backend: Close
     masks = [backend.mask(frame, box, "person", boxes)[0] for box in boxes]
     assert (alone[0] & alone[1]).any()
     assert not (masks[0] & masks[1]).any()
+
+
+@pytest.mark.parametrize("label", ["person", "car"])
+@pytest.mark.parametrize("box", [(175.6, 10, 176, 50), (176, 10, 176, 50), (-40, -30, -5, -1), (200, 200, 300, 300)])
+def test_a_box_of_no_area_or_outside_has_next_to_no_mask(
+    backend: ClosedSet, man: list[np.ndarray], box: tuple[float, float, float, float], label: str
+) -> None:
+    mask, score = backend.mask(man[0], box, label, others=[(0.0, 0.0, 176.0, 144.0), box])
+    assert np.count_nonzero(mask) <= 40 and 0 <= score <= 1

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from curation.faults import is_infrastructure
 from curation.models import endpoint
 from curation.models.endpoint import TRIES, Endpoint, EndpointError
 from curation.models.instruction import messages
-from curation.models.llm import Question
+from curation.models.llm import Question, Unanswerable
 from tests.servers import Act, Server, chat, say
 
 
@@ -65,22 +66,41 @@ def test_what_passes_is_tried_again(server: Server, bad: Act) -> None:
 
 
 def test_what_does_not_pass_is_one_line(server: Server) -> None:
+    """And our side's fault, not the question's."""
     start = time.monotonic()
-    error = ask(server, say(500, {"error": {"message": "out of\n memory"}}))
-    assert isinstance(error, EndpointError) and len(server.heard) == TRIES
-    assert str(error) == f"{server.url}/chat/completions: status 500: out of memory, {TRIES} times"
-    assert "nothing within 0.2 s" in str(ask(server, hang, timeout=0.2))
+    with pytest.raises(EndpointError) as caught:
+        ask(server, say(500, {"error": {"message": "out of\n memory"}}))
+    assert len(server.heard) == TRIES and is_infrastructure(caught.value)
+    assert str(caught.value) == f"{server.url}/chat/completions: status 500: out of memory, {TRIES} times"
+    for act, reason in ((hang, "nothing within 0.2 s"), (hang_up, "broke"), (say(200, b"<html>"), "not JSON")):
+        with pytest.raises(EndpointError, match=reason):
+            ask(server, act, timeout=0.2)
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_what_is_wrong_with_the_question_is_said_at_once(server: Server, status: int) -> None:
-    assert str(ask(server, say(status, {"error": "no such model"}), chat("ok"))).endswith(f"status {status}: no such model")
+    error = ask(server, say(status, {"error": "too long"}), chat("ok"))
+    assert isinstance(error, Unanswerable) and not is_infrastructure(error) and len(server.heard) == 1
+    assert str(error) == f"{server.url}/chat/completions: status {status}: too long"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_wrong_with_every_question_is_no_question_s_fault(server: Server, status: int) -> None:
+    with pytest.raises(EndpointError, match=f"status {status}: no such model"):
+        ask(server, say(status, {"error": "no such model"}), chat("ok"))
     assert len(server.heard) == 1
 
 
+def test_an_answer_that_never_has_a_text_is_the_questions_fault(server: Server) -> None:
+    error = ask(server, chat(None))
+    assert isinstance(error, Unanswerable) and len(server.heard) == TRIES
+    assert str(error) == f"{server.url}/chat/completions: its answer has no text, {TRIES} times"
+
+
 def test_no_redirect_is_followed(server: Server) -> None:
-    assert "status 307" in str(ask(server, say(307, b"", Location="http://example.invalid/"), chat("ok")))
+    with pytest.raises(EndpointError, match="status 307"):
+        ask(server, say(307, b"", Location="http://example.invalid/"), chat("ok"))
 
 
 def test_one_failed_answer_leaves_the_others(server: Server) -> None:
@@ -91,7 +111,14 @@ def test_one_failed_answer_leaves_the_others(server: Server) -> None:
     server.script = [by_caption]
     single = Endpoint(server.url, "m")
     results = [single([Question(messages(f"A man {i}"), None, 9)])[0] for i in range(5)]
-    assert [isinstance(r, EndpointError) for r in results] == [False, False, False, True, False]
+    assert [isinstance(r, Unanswerable) for r in results] == [False, False, False, True, False]
+
+
+def test_the_rest_is_not_waited_for_when_the_endpoint_is_away(server: Server) -> None:
+    server.script = [say(500, b"")]
+    with pytest.raises(EndpointError):
+        Endpoint(server.url, "m")([Question([], None, 9)] * 2_000)
+    assert len(server.heard) < 2_000
 
 
 def test_many_at_once_in_order(server: Server) -> None:

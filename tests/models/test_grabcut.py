@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.models.grabcut import around, grabcut, iou, tidy
+from curation.models.boxes import around
+from curation.models.grabcut import agreement, grabcut, tidy
 
 Shape = tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]
 
@@ -38,7 +39,7 @@ def scene(seed: int, draw: str) -> Shape:
 @pytest.mark.parametrize("seed", [0, 10])
 def test_a_shape_is_found_from_its_box(draw: str, seed: int) -> None:
     image, truth, box = scene(seed, draw)
-    assert iou(tidy(grabcut(image, box)), truth) >= 0.9
+    assert agreement(tidy(grabcut(image, box)), truth) >= 0.9
 
 
 def test_a_prior_decides_which_of_two_alike_is_meant() -> None:
@@ -48,8 +49,8 @@ def test_a_prior_decides_which_of_two_alike_is_meant() -> None:
     image = np.where((truth | other)[..., None] > 0, textured(0, (190, 60, 50)), textured(1, (70, 130, 80)))
     prior = np.where(truth > 0, 0.95, np.where(other > 0, 0.01, 0.2)).astype(np.float32)
     box = bounds((truth | other) > 0)
-    assert iou(grabcut(image, box), truth > 0) < 0.6
-    assert iou(tidy(grabcut(image, box, prior)), truth > 0) >= 0.9
+    assert agreement(grabcut(image, box), truth > 0) < 0.6
+    assert agreement(tidy(grabcut(image, box, prior)), truth > 0) >= 0.9
 
 
 def test_nothing_leaves_the_box() -> None:
@@ -97,6 +98,6 @@ def test_tidy_removes_specks_and_fills_pinholes_but_not_rings() -> None:
 
 def test_iou_of_known_masks() -> None:
     a, b = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
-    assert iou(a, b) == 0
+    assert agreement(a, b) == 0
     a[:, :6], b[:, 4:] = True, True
-    assert iou(a, b) == pytest.approx(0.2)
+    assert agreement(a, b) == pytest.approx(0.2)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from curation import store
 from curation.models.nouns import LONGEST_TEXT, Nouns
 from curation.models.wordnet import WordNet
+from curation.store import store
 
 PAPER = "A woman in a mask and coat, with long brown hair, shows a small green-capped bottle to the camera."
 

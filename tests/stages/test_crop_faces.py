@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from curation import store
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.crop_faces import CropFaces
+from curation.store import store
 from tests import tiny
 
 FACE = (49, 38, 102, 104)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from curation import recipe, store
+from curation import recipe
 from curation.models.endpoint import EndpointError
+from curation.models.llm import EngineError
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.extract_entities import KINDS, ExtractEntities, post_process
+from curation.store import store
 from tests import tiny
 from tests.servers import Server, chat, say
 
@@ -178,8 +180,8 @@ def test_a_wrong_knob_is_one_line(knobs: str, tmp_path: Path) -> None:
         load(knobs, tmp_path)
 
 
-def test_an_endpoint_answers(stage: ExtractEntities, server: Server, home: Path) -> None:
-    """One caption's answer holds, one breaks the rules, one does not come, one is known from before."""
+def test_an_endpoint_answers(server: Server, home: Path) -> None:
+    """One caption's answer holds, one breaks the rules, one does not come."""
     said = {
         "A man with a cup.": chat('{"background": [], "subject": ["man"], "object": ["cup"]}'),
         "A dog.": chat("Sure! The dog."),
@@ -192,15 +194,24 @@ def test_an_endpoint_answers(stage: ExtractEntities, server: Server, home: Path)
     server.script = [say(200, {"data": [{"id": "some-7b"}]}), by_caption]
     endpoint = ExtractEntities(model=server.url)
     endpoint.load()
-    good, broken, failed = run(endpoint, *said)
+    good, broken, failed, again = run(endpoint, *said, "A man with a cup.")
     assert good.verdict.status == "kept" and words(good, "object") == ["cup"]
     expected = {"model": server.url, "served_model": "some-7b", "guided": True}
     assert expected.items() <= good.meta["extract_entities"].items()
     assert broken.verdict.reason == "invalid_answer" and broken.meta["extract_entities"]["answer"] == "Sure! The dog."
-    assert failed.verdict.status == "failed" and "status 400: no" in failed.verdict.reason
-    heard = len(server.heard)
-    assert run(endpoint, "A man with a cup.")[0].meta == good.meta and len(server.heard) == heard
-    assert list(home.glob("answers/*/*/*.jsonl"))
+    assert (failed.verdict.status, failed.verdict.reason) == ("failed", "unanswerable") and not failed.verdict.unforeseen
+    assert failed.verdict.detail.endswith("status 400: no")
+    assert again.meta["extract_entities"] == good.meta["extract_entities"] and len(server.heard) == 1 + len(said)
+
+
+def test_an_endpoint_that_goes_away_is_no_captions_verdict(server: Server, home: Path) -> None:
+    server.script = [say(200, {"data": [{"id": "some-7b"}]}), chat("{}"), say(503, b"")]
+    endpoint = ExtractEntities(model=server.url)
+    endpoint.load()
+    samples = [Sample(f"k{i}", meta={"source": {"caption": f"A man and dog {i}."}}) for i in range(3)]
+    with pytest.raises(EndpointError):
+        apply(endpoint, samples)
+    assert all(sample.alive for sample in samples)
 
 
 def test_no_endpoint_is_said_when_it_loads(server: Server) -> None:
@@ -211,19 +222,28 @@ def test_no_endpoint_is_said_when_it_loads(server: Server) -> None:
 
 @pytest.mark.paper
 def test_mistral_from_a_folder(tmp_path: Path, home: Path) -> None:
-    """The engine, the guide, the checks and the cache together; random weights, so only the form of the answers is known."""
+    """The engine, the guide and the checks together; random weights, so only the form of the answers is known."""
     pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
     mistral = ExtractEntities(model="mistral", weights=str(tiny.mistral(tmp_path)))
     mistral.load()
     captions = [row["caption"] for row in GOLD[:8]] + ["", 'A "man" \\ 🎸']
     found = run(mistral, *captions)
-    mistral.namer.ask.close()  # type: ignore[attr-defined]
+    mistral.close()
     assert {s.verdict.reason for s in found} <= {"", "no_subject", "plural_subject", "no_caption"}
     for sample in found:
         meta = sample.meta["extract_entities"]
         assert (meta["model"], meta["guided"]) == ("mistral", True)
         assert all(sample.caption[slice(*e["span"])] == e["word"] for e in meta["entities"])
-    assert [s.meta for s in run(mistral, *captions)] == [s.meta for s in found]  # the engine is closed: the cache answers
+    with pytest.raises(EngineError, match="closed"):
+        run(mistral, *captions)
+
+
+def test_vllm_does_not_take_a_gpu_that_was_not_asked_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(store.StoreError, match="set `gpus`"):
+        ExtractEntities(model="mistral", weights="/here").load()
 
 
 def test_batches_do_not_change_the_result(stage: ExtractEntities) -> None:

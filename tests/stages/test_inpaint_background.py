@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
-from curation import store
 from curation.models.nanodet import NanoDet
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.inpaint_background import InpaintBackground
 from curation.stages.removal import PROTOCOL, boxes_mask, leak_score, prompt, seed, with_neighbours
+from curation.store import store
 from tests import tiny
 
 NAME = "inpaint_background"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from curation import clip as clips
-from curation import recipe, store, video
+from curation import recipe
 from curation.inputs.open import open_input
-from curation.members import to_jpeg
-from curation.plan import make_plan
+from curation.ledger import Unit
+from curation.media import video
+from curation.media.members import to_jpeg
+from curation.run.plan import make_plan
 from curation.sample import Sample
-from curation.stage import apply
+from curation.stage import Window, apply
 from curation.stages.sample_frames import SampleFrames
 from curation.stages.score_quality import CLASSES, ScoreQuality, class_of
+from curation.storage import Storage
+from curation.store import store
 from tests import tiny, videos
+from tests.clips import promised
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +36,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 def sampled(key: str, seed: int, frames: int = 30) -> Sample:
     rng = np.random.default_rng(seed)
     colours = [tuple(int(v) for v in rng.integers(0, 255, 3)) for _ in range(frames)]
-    sample = Sample(key, {"mp4": videos.write([videos.picture(i, colour=c) for i, c in enumerate(colours)])}, {"source": {}})
-    return apply(SampleFrames(), [sample])[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "v.mp4"
+        videos.write([videos.picture(i, colour=c) for i, c in enumerate(colours)], path=path)
+        stage = SampleFrames()
+        stage.serve(Window(24, 640))
+        return apply(stage, [promised(key, path)])[0]
 
 
 def scored(samples: list[Sample], **knobs: Any) -> list[Sample]:
@@ -102,7 +111,7 @@ def test_sixteen_frames_of_the_window_evenly_spaced(weights: str, count: int) ->
 @paper
 def test_an_empty_window_is_said(weights: str) -> None:
     sample = scored([Sample("k", {}, {"sample_frames": {"window": []}})], weights=weights)[0]
-    assert sample.verdict.reason == "LookupError: the window of sample_frames is empty: set its `window` to 16 or more"
+    assert sample.verdict.reason == "lookup_error" and "sample_frames made no window" in sample.verdict.detail
 
 
 LABELS = dict(zip(tiny.PANDA[1:], CLASSES[1:], strict=True)) | {"0_low_desirable_score": "low_desirable_score"}
@@ -143,7 +152,8 @@ def test_a_clip_rejected_while_planning_is_never_opened(tmp_path: Path) -> None:
         name.with_suffix(".json").write_text(json.dumps({"desirable_filtering": label, "status": "success"}))
     file = tmp_path / "r.yaml"
     file.write_text("plan:\n  - score_quality: {labels_from: panda70m}\nclips:\n  - split_shots\n  - sample_frames\n")
-    samples = make_plan(recipe.load(file), open_input(str(tmp_path / "input")), tmp_path / "out", {}).unit(0)
+    plan = make_plan(recipe.load(file), open_input(str(tmp_path / "input")), Storage.at(tmp_path / "out"), {})
+    samples = plan.unit(Unit(0, 0))
     assert [sample.verdict.reason for sample in samples] == ["", *CLASSES[1:]]
     assert samples[0].alive and samples[0].meta["score_quality"] == {"label": "desirable"}
 
@@ -163,10 +173,3 @@ def test_a_wrong_checkpoint_is_one_line(tmp_path: Path, weights: str) -> None:
     with pytest.raises(store.StoreError, match="cannot be loaded") as error:
         ScoreQuality(weights=str(tmp_path)).load()
     assert "\n" not in str(error.value)
-
-
-def test_the_scores_reach_the_metadata_of_a_shard() -> None:
-    source = {"matching_score": 0.5, "desirable_filtering": "desirable"}
-    scores = {"label": "desirable", "probabilities": {"desirable": 0.9}}
-    quality = clips._quality(Sample("k", meta={"source": source, "score_quality": scores}))
-    assert quality == source | scores

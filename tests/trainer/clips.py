@@ -7,9 +7,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from curation import store
-from curation.picture import Painter
-from curation.video import frames as decoded
+from curation.media.picture import Painter
+from curation.media.video import frames as decoded
+from curation.store import store
 
 
 def frames(count: int, width: int = 256, height: int = 144) -> Tensor:

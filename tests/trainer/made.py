@@ -8,9 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation import shards
-from curation.members import to_jpeg, to_rle
+from curation.ledger import Unit
+from curation.media.members import to_jpeg, to_rle
 from curation.sample import Sample
+from curation.shards import pack, unit
+from curation.storage import Storage
 from tests import videos
 
 SIZE = (208, 112)
@@ -18,6 +20,10 @@ SIZE = (208, 112)
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 210), (230, 190, 30)]
 """Of the entities' cut-outs, in order."""
 WORDS = ["man", "dog", "ball", "hat"]
+OWNERS = {
+    **{"mp4": "split_shots", "frame?.jpg": "sample_frames", "ref.*.webp": "segment_entities"},
+    **{"face.*.jpg": "crop_faces", "background.jpg": "inpaint_background"},
+}
 PROVENANCE = {"version": "0", "recipe": "0", "models": {}}
 _encoded: dict[tuple[int, int], bytes] = {}
 
@@ -80,7 +86,8 @@ def sample(
     files |= {f"frame{f}.jpg": to_jpeg(np.zeros((112, 208, 3), np.uint8), 95) for f in range(3)}
     meta: dict[str, dict[str, Any]] = {
         "source": {"video": "v", "url": "", "start": None, "end": None, "clip": key, "caption": caption},
-        "sample_frames": {"width": size[0], "height": size[1], "fps": float(fps), "frames": frames},
+        "split_shots": {"width": size[0], "height": size[1], "fps": float(fps), "frames": frames}
+        | {"seconds": frames / fps, "encoded": True},
         "extract_entities": {"entities": named},
         "segment_entities": {"entities": found},
         "crop_faces": {"faces": faces},
@@ -102,13 +109,15 @@ def _ref(entity: int, frame: int) -> dict[str, Any]:
 
 def write(out: Path, units: list[list[Sample]]) -> Path:
     """A run directory with one shard per unit."""
+    storage = Storage.at(out)
     for number, samples in enumerate(units):
-        shards.write(out / "shards", number, [shards.record(number, s, PROVENANCE) for s in samples])
+        unit.write(storage, Unit(0, number), 0, samples, OWNERS, PROVENANCE, [s.key for s in samples])
+        pack.pack(storage, 0, number, [number])
     return out
 
 
 def clip(one: Sample) -> Any:
     """The metadata of a sample as its shard holds it."""
-    from curation.clip import Clip, clip_json
+    from curation.shards.clip import Clip, clip_json
 
-    return Clip.model_validate(clip_json(one, PROVENANCE))
+    return Clip.model_validate(clip_json(one, OWNERS, PROVENANCE))

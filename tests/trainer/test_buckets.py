@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from curation.clip import Video
+from curation.shards.clip import Video
 from curation.trainer.buckets import TABLES, Bucket, check, fitting, frames_at, kept_share, pick
 from curation.trainer.errors import TrainerError
 from curation.trainer.seeds import generator, uniforms
@@ -15,7 +15,7 @@ SMALL = Bucket(frames=17, width=256, height=144, batch=4)
 
 
 def video(frames: int = 100, fps: float = 25.0, width: int = 640, height: int = 360) -> Video:
-    return Video(width=width, height=height, fps=fps, frames=frames, encoded=True)
+    return Video(width=width, height=height, fps=fps, frames=frames, seconds=frames / fps, encoded=True)
 
 
 @pytest.mark.parametrize(("table", "world", "shapes"), [("v1", 64, 14), ("v2", 16, 18)])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from curation import recipe, video
+from curation import recipe
+from curation.media import video
 from curation.trainer.buckets import Bucket
 from curation.trainer.data import Batch, Data, Loader
 from curation.trainer.errors import TrainerError
@@ -38,7 +39,9 @@ def run(tmp_path_factory) -> Path:
     """Three shards of seven clips, of three frame rates and lengths, and an empty one."""
     kinds: list[dict[str, Any]] = [{"frames": 40, "fps": 24}, {"frames": 30, "fps": 30, "face": True}, {"frames": 20, "fps": 48}]
     units = [[made.sample(key, subjects=2, **kinds[i % 3]) for i, key in enumerate(keys(unit))] for unit in range(3)]
-    return made.write(tmp_path_factory.mktemp("data") / "run", [*units, []])
+    out = made.write(tmp_path_factory.mktemp("data") / "run", [*units, []])
+    (out / "shards" / "shard-00000-0003.tar").write_bytes(bytes(10_240))
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def mixed(tmp_path_factory) -> Path:
     bad = [made.sample("short", frames=4), made.sample("small", size=(104, 56)), made.sample("upright", size=(208, 800))]
     bad += [made.sample("broken", video=b"no video"), made.sample("foreign")]
     out = made.write(tmp_path_factory.mktemp("data") / "mixed", [good + bad])
-    tar = out / "shards" / "shard-000000.tar"
+    tar = out / "shards" / "shard-00000-0000.tar"
     tar.write_bytes(tar.read_bytes().replace(b"foreign.json", b"foreign.text"))
     return out
 
@@ -271,7 +274,7 @@ def test_what_was_passed_over_before_a_pause_is_counted_once(mixed):
 def test_a_clip_that_does_not_decode_is_named(mixed, caplog):
     list(Loader(mixed, DATA, epochs=1))
     (line,) = {r.getMessage() for r in caplog.records}
-    assert line.startswith("broken of ") and line.endswith(" is left out: not a video")
+    assert line.startswith("broken of ") and line.endswith(" is left out: not_a_video")
 
 
 def test_it_stops_when_nothing_fits(run):

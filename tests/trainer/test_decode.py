@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from curation import video
-from curation.members import to_jpeg
+from curation.media import video
+from curation.media.members import to_jpeg
 from curation.trainer import decode
 from tests import videos
 from tests.trainer import made
@@ -14,10 +14,14 @@ from tests.trainer import made
 pytestmark = pytest.mark.trainer
 
 
+both = pytest.mark.parametrize("decoder", ["pyav", "decord"])
+
+
 def said(clip: torch.Tensor) -> list[int]:
     return [videos.number_of(frame.permute(1, 2, 0).numpy()) for frame in clip]
 
 
+@both
 @pytest.mark.parametrize(
     ("fps", "numbers"),
     [
@@ -27,15 +31,25 @@ def said(clip: torch.Tensor) -> list[int]:
         (12, [0, 0, 1, 1, 2, 2, 3, 3, 4]),
     ],
 )
-def test_frames_nearest_in_time(fps, numbers):
-    clip = decode.clip(made.mp4(40, fps), [i / 24 for i in range(9)], *made.SIZE)
+def test_frames_nearest_in_time(fps, numbers, decoder):
+    clip = decode.clip(made.mp4(40, fps), [i / 24 for i in range(9)], *made.SIZE, decoder=decoder)
     assert clip.shape == (9, 3, 112, 208) and clip.dtype == torch.uint8
     assert said(clip) == numbers
 
 
-def test_frames_of_uneven_times():
+@both
+def test_frames_of_uneven_times(decoder):
     mp4 = videos.write((videos.picture(i) for i in range(6)), rate=24, ticks=[0, 1, 2, 10, 11, 12])
-    assert said(decode.clip(mp4, [t / 24 for t in (0, 1, 2, 3, 5, 7, 9, 12)], *made.SIZE)) == [0, 1, 2, 2, 2, 3, 3, 5]
+    assert said(decode.clip(mp4, [t / 24 for t in (0, 1, 2, 3, 5, 7, 9, 12)], *made.SIZE, decoder=decoder)) == [
+        0,
+        1,
+        2,
+        2,
+        2,
+        3,
+        3,
+        5,
+    ]
 
 
 def test_only_the_frames_needed_are_decoded(monkeypatch):
@@ -53,19 +67,26 @@ def test_a_late_start_leaps_over_key_frames(monkeypatch):
     assert len(decoded) < 100
 
 
-def test_the_last_frame_can_be_reached_and_no_later_one():
-    last = decode.clip(made.mp4(40, 24), [37 / 24, 39 / 24], *made.SIZE)
+@both
+def test_the_last_frame_can_be_reached_and_no_later_one(decoder):
+    last = decode.clip(made.mp4(40, 24), [37 / 24, 39 / 24], *made.SIZE, decoder=decoder)
     assert said(last) == [37, 39]
     with pytest.raises(decode.DecodeError, match="shorter than its metadata says"):
-        decode.clip(made.mp4(40, 24), [39 / 24, 42 / 24], *made.SIZE)
+        decode.clip(made.mp4(40, 24), [39 / 24, 42 / 24], *made.SIZE, decoder=decoder)
 
 
-def test_damage_is_said():
+@both
+def test_damage_is_said(decoder):
     whole = made.mp4(40, 24)
-    with pytest.raises(decode.DecodeError, match="no index|not a video"):
-        decode.clip(whole[: len(whole) // 4], [0.0], *made.SIZE)
-    with pytest.raises(decode.DecodeError, match="not a video"):
-        decode.clip(b"", [0.0], *made.SIZE)
+    with pytest.raises(decode.DecodeError, match="no index|not_a_video"):
+        decode.clip(whole[: len(whole) // 4], [0.0], *made.SIZE, decoder=decoder)
+    with pytest.raises(decode.DecodeError, match="not_a_video"):
+        decode.clip(b"", [0.0], *made.SIZE, decoder=decoder)
+    hurt = bytearray(whole)
+    start = whole.index(b"mdat") + 1000
+    hurt[start : start + 300] = bytes(300)
+    with pytest.raises(decode.DecodeError, match="damaged"):
+        decode.clip(bytes(hurt), [i / 24 for i in range(35)], *made.SIZE, decoder=decoder)
 
 
 def ramps(width: int, height: int) -> bytes:
@@ -75,6 +96,7 @@ def ramps(width: int, height: int) -> bytes:
     return videos.write([image.astype(np.uint8)] * 3, rate=24)
 
 
+@both
 @pytest.mark.parametrize(
     ("size", "at", "red", "green"),
     [
@@ -85,16 +107,17 @@ def ramps(width: int, height: int) -> bytes:
         ((640, 180), (1.0, 0.5), (120, 220), (20, 220)),  # 32:9 in 16:9: half goes
     ],
 )
-def test_pictures_cover_the_size_and_are_cropped(size, at, red, green):
-    frame = decode.clip(ramps(*size), [0.0], 160, 90, at)[0].float()
+def test_pictures_cover_the_size_and_are_cropped(size, at, red, green, decoder):
+    frame = decode.clip(ramps(*size), [0.0], 160, 90, at, decoder)[0].float()
     assert frame.shape == (3, 90, 160)
     assert [frame[0, :, :2].mean(), frame[0, :, -2:].mean()] == pytest.approx(red, abs=6)
     assert [frame[1, :2].mean(), frame[1, -2:].mean()] == pytest.approx(green, abs=6)
 
 
-def test_a_turned_clip_is_upright():
+@both
+def test_a_turned_clip_is_upright(decoder):
     mp4 = videos.write([videos.picture(5)] * 3, rate=24, rotate=180)
-    frame = decode.clip(mp4, [0.0], *made.SIZE)[0].permute(1, 2, 0).numpy()
+    frame = decode.clip(mp4, [0.0], *made.SIZE, decoder=decoder)[0].permute(1, 2, 0).numpy()
     assert videos.number_of(frame[::-1, ::-1]) == 5
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from curation import store
+from curation.store import store
 from curation.trainer.encoders import IMAGENET, LENGTHS, OPENAI, TextTokens, fit, image_encoder, text_encoder, words_of
 from curation.trainer.errors import TrainerError
 from tests.trainer import tiny

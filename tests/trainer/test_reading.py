@@ -39,11 +39,11 @@ def read(shards: list[str], rank: int, world: int, worker: int, workers: int, se
 
 def test_a_run_gives_the_shards_that_have_a_ledger(tmp_path):
     run = made.write(tmp_path / "run", [[made.sample("a")], [made.sample("b")], []])
-    names = [f"shard-{i:06d}.tar" for i in range(3)]
-    assert [Path(u).name for u in urls(run)] == names
-    (run / "shards" / "shard-000001.parquet").unlink()
+    names = [f"shard-00000-{i:04d}.tar" for i in (0, 1)]
+    assert [Path(u).name for u in urls(run)] == names, "the third keeps nothing and has no tar"
+    (run / "shards" / "shard-00000-0001.parquet").unlink()
     for where in (run, str(run), run / "shards"):
-        assert [Path(u).name for u in urls(where)] == [names[0], names[2]]
+        assert [Path(u).name for u in urls(where)] == names[:1]
     for ledger in (run / "shards").glob("*.parquet"):
         ledger.unlink()
     with pytest.raises(TrainerError, match="no finished shards in"):

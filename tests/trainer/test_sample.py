@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from curation import video
-from curation.picture import Painter
+from curation.media import video
+from curation.media.picture import Painter
 from curation.trainer import run
 from curation.trainer.batch import Reference
 from curation.trainer.buckets import Bucket
