@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from curation.models.wordnet import ABSTRACT, GROUPS, WordNet, singulars, word_set
 
@@ -103,13 +104,24 @@ class Mention(NamedTuple):
     last: int
 
 
+def _spacy() -> Any:
+    """spaCy without PyTorch, which it imports where it finds it (2.4 s of CPU) and which no model here computes with."""
+    if "torch" in sys.modules:
+        import spacy
+    else:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # Python's way to say: there is none
+        try:
+            import spacy
+        finally:
+            del sys.modules["torch"]
+    return spacy
+
+
 class Nouns:
     """Names entities by rules. `subjects`: "living" = people and animals (PAPER.md §1.4), "agent" = vehicles too."""
 
     def __init__(self, spacy_folder: Path, wordnet: WordNet, subjects: Literal["living", "agent"] = "living"):
-        import spacy
-
-        self.parse = spacy.load(spacy_folder, exclude=["ner", "lemmatizer", "senter"])
+        self.parse = _spacy().load(spacy_folder, exclude=["ner", "lemmatizer", "senter"])
         self.wordnet = wordnet
         self.vehicles = subjects == "agent"
         self.places = frozenset(map(wordnet.known, PLACE_ROOTS))

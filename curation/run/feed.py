@@ -81,6 +81,7 @@ def dataset_of(loads: Loads, count: int, schema: pa.Schema) -> Any:
     context.enable_progress_bars = False
     context.raise_original_map_exception = True
     context.target_max_block_size = 1
+    context.use_legacy_dataset_ids = False  # those wait for an actor of Ray's to start
     context.execution_no_progress_timeout_s = STALLED
     context.output_backpressure_guard_release_interval_s = 1.0  # without it the source runs ahead while workers load
     context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [*ENABLED_BACKPRESSURE_POLICIES, _Ahead])

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from curation.models.nouns import LONGEST_TEXT, Nouns
 from curation.models.wordnet import WordNet
 from curation.store import store
+from tests.conftest import ROOT
 
 PAPER = "A woman in a mask and coat, with long brown hair, shows a small green-capped bottle to the camera."
+
+WITHOUT_TORCH = """
+import sys
+from curation.models.nouns import Nouns
+from curation.models.wordnet import WordNet
+from curation.store import store
+
+Nouns(store.path("spacy-en"), WordNet(store.path("wordnet")))(["A dog in a park."])
+print("torch" in sys.modules)
+import torch
+print(torch.ones(2).sum().item() == 2)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +78,9 @@ def test_a_very_long_caption_is_read_in_part(nouns: Nouns) -> None:
     mentions = nouns.mentions(["A man holds a cup. " * 600])[0]
     assert mentions and mentions[-1].last <= LONGEST_TEXT
     assert nouns.mentions(["x" * 10_000]) == [[]]
+
+
+def test_torch_is_neither_loaded_nor_lost() -> None:
+    """A planning process needs none; a worker's next stage does."""
+    said = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert said.stdout.split() == ["False", "True"], said.stderr
