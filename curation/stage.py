@@ -13,6 +13,9 @@ from typing import Any, ClassVar, TypeVar
 from curation.faults import DataError, StageBug, is_infrastructure, one_line
 from curation.sample import FAILED, REJECTED, Sample, Verdict
 
+IN_HAND = 2
+"""Units that a worker on a GPU takes at once where its stage bears that: while the network has one, the pictures of the other are
+decoded, resized or encoded. Not measured yet."""
 T = TypeVar("T")
 Result = Sample | list[Sample] | Exception
 

@@ -55,14 +55,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 class Cluster:
-    """A Ray head with two CPUs and a dashboard, on free ports."""
+    """A Ray head with two CPUs, a dashboard, and as many GPUs as it is told it has, on free ports."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, gpus: int = 0):
         self.ports = _free_ports(4)
         gcs, client, dashboard, agent = self.ports
         self.address, self.dashboard = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
-        command = [*(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"), f"--port={gcs}"]
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2", f"--num-gpus={gpus}"]
         command += [
+            f"--port={gcs}",
             f"--ray-client-server-port={client}",
             f"--dashboard-port={dashboard}",
             f"--dashboard-agent-listen-port={agent}",

@@ -7,6 +7,7 @@ The package's own inference decodes phrases, which merges words and gives fragme
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,7 @@ class GroundingDino:
         self.sides: tuple[int, int] = settings.pop("input_sides", SIDES)
         self.model: Any = _load(checkpoint, texts, settings).to(device)
         self.tokenizer = self.model.tokenizer
+        self._alone = threading.Lock()  # the package's network keeps the features of the images it is at
 
     def __call__(self, frames: Sequence[np.ndarray], words: Sequence[Sequence[str]], lowest: float) -> list[list[list[Hit]]]:
         """Hits above `lowest` by frame and word, best first; `words[i]` are looked for on `frames[i]`, RGB uint8 of any size.
@@ -97,7 +99,7 @@ class GroundingDino:
     @torch.inference_mode()
     def _forward(self, images: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Logits N×Q×256 (-inf where there is no token) and boxes N×Q×4 (centre and sides, in shares of the frame)."""
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+        with self._alone, torch.autocast(self.device, torch.bfloat16, enabled=self.half):
             out = self.model(images.to(self.device), captions=texts)
         return out["pred_logits"].float().cpu(), out["pred_boxes"].float().cpu()
 

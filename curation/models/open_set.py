@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,15 +33,22 @@ class Segments(Protocol):
     def feature(self, view: View, mask: np.ndarray) -> np.ndarray: ...
 
 
+class Seen(threading.local):
+    """The frames that a thread saw last, SAM's views of them, and the masks and scores of their boxes."""
+
+    def __init__(self) -> None:
+        self.frames: list[np.ndarray] = []
+        self.views: list[View] = []
+        self.masks: dict[tuple[int, Box], tuple[np.ndarray, float]] = {}
+
+
 class OpenSet:
     """`lowest` is the score, `text_threshold` the mean of its tokens, below which a box is not even a candidate for a word."""
 
     def __init__(self, detector: Detects, segmenter: Segments, lowest: float, text_threshold: float = 0.0):
         self._detector, self._segmenter = detector, segmenter
         self._lowest, self._text_threshold = lowest, text_threshold
-        self._frames: list[np.ndarray] = []
-        self._views: list[View] = []
-        self._masks: dict[tuple[int, Box], tuple[np.ndarray, float]] = {}
+        self._seen = Seen()
 
     def label(self, word: str) -> str | None:
         """What a word is looked for by: itself, lower case."""
@@ -64,7 +72,7 @@ class OpenSet:
     def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float]:
         """What is in the box: bool H×W, and SAM's predicted IoU, in [0, 1]. Neither label nor neighbours matter to SAM."""
         self.see([frame], [[box]])
-        return self._masks[self._place(frame), box]
+        return self._seen.masks[self._place(frame), box]
 
     def looks(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> list[list[np.ndarray]]:
         """SAM's features of what is in the boxes, by frame: float32 of length 1."""
@@ -73,7 +81,7 @@ class OpenSet:
         looks = []
         for frame, row in zip(frames, boxes, strict=True):
             place = self._place(frame)
-            looks.append([self._segmenter.feature(self._views[place], self._masks[place, box][0]) for box in row])
+            looks.append([self._segmenter.feature(self._seen.views[place], self._seen.masks[place, box][0]) for box in row])
         return looks
 
     def similarity(self, a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float:
@@ -82,18 +90,19 @@ class OpenSet:
 
     def see(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> None:
         """Embed each frame once, and mask its boxes together; kept until frames are seen that are not among these."""
+        seen = self._seen
         if any(self._place(frame) < 0 for frame in frames):
-            self._frames, self._views, self._masks = list(frames), self._segmenter.look(frames), {}
+            seen.frames, seen.views, seen.masks = list(frames), self._segmenter.look(frames), {}
         for frame, row in zip(frames, boxes, strict=True):
             place = self._place(frame)
-            if new := [box for box in dict.fromkeys(row) if (place, box) not in self._masks]:
-                masks, scores = self._segmenter.masks(self._views[place], new)
+            if new := [box for box in dict.fromkeys(row) if (place, box) not in seen.masks]:
+                masks, scores = self._segmenter.masks(seen.views[place], new)
                 for box, mask, score in zip(new, masks, scores, strict=True):
-                    self._masks[place, box] = mask, float(np.clip(score, 0, 1))
+                    seen.masks[place, box] = mask, float(np.clip(score, 0, 1))
 
     def _place(self, frame: np.ndarray) -> int:
         """Where a frame stands among those seen last, -1 when it is not one of them."""
-        return next((i for i, seen in enumerate(self._frames) if seen is frame), -1)
+        return next((i for i, seen in enumerate(self._seen.frames) if seen is frame), -1)
 
     def _candidates(self, found: dict[str, list[Hit]]) -> dict[str, list[Candidate]]:
         """Of the hits of each word on a frame those that are its own: of two words that claim one box the better one has it, of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class StableDiffusion:
             local_files_only=True,
         ).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
+        self._alone = threading.Lock()  # the scheduler keeps the step that it is at
 
     def __call__(
         self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray], prompts: Sequence[str], seeds: Sequence[int]
@@ -56,18 +58,19 @@ class StableDiffusion:
         """A full batch: uint8, batch×side×side×3."""
         size = (self._side, self._side)
         squares = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
-        result = self._pipeline(
-            prompt=list(prompts),
-            negative_prompt=[NEGATIVE] * len(prompts),
-            image=torch.from_numpy(squares).permute(0, 3, 1, 2) / 255,
-            mask_image=torch.from_numpy(np.stack(holes)[:, None].astype(np.float32)),
-            height=self._side,
-            width=self._side,
-            num_inference_steps=self._steps,
-            guidance_scale=self._guidance,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            output_type="np",
-        ).images
+        with self._alone:
+            result = self._pipeline(
+                prompt=list(prompts),
+                negative_prompt=[NEGATIVE] * len(prompts),
+                image=torch.from_numpy(squares).permute(0, 3, 1, 2) / 255,
+                mask_image=torch.from_numpy(np.stack(holes)[:, None].astype(np.float32)),
+                height=self._side,
+                width=self._side,
+                num_inference_steps=self._steps,
+                guidance_scale=self._guidance,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+                output_type="np",
+            ).images
         if not np.isfinite(result).all():
             raise FloatingPointError("Stable Diffusion gave an image with values that are not finite")
         return (result * 255).round().astype(np.uint8)

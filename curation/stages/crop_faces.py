@@ -14,7 +14,7 @@ from pydantic import Field
 from curation.media.members import from_jpeg, from_rle, to_jpeg
 from curation.models.boxes import Box, rounded
 from curation.sample import Sample
-from curation.stage import Resources, Stage
+from curation.stage import IN_HAND, Resources, Stage
 from curation.store import store
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class CropFaces(Stage):
         if self.model == "yolo":
             return () if self.weights else ("yolo-face",)
         return (self.model,)
+
+    def units(self) -> int:
+        return IN_HAND if self.share and self.model == "yolo" else 1
 
     def load(self) -> None:
         import cv2

@@ -15,7 +15,7 @@ from pydantic import Field
 from curation.media.members import from_jpeg, to_jpeg
 from curation.models.boxes import iou
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Result, Stage, Window
+from curation.stage import IN_HAND, Reject, Resources, Result, Stage, Window
 from curation.stages.removal import (
     MIDDLE,
     MOVERS,
@@ -114,6 +114,9 @@ class InpaintBackground(Stage):
 
     def window(self) -> Window:
         return Window(FRAMES, LONG_SIDE)
+
+    def units(self) -> int:
+        return IN_HAND if self.share and self.model == "stable-diffusion" else 1
 
     def load(self) -> None:
         import cv2

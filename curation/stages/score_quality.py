@@ -15,7 +15,7 @@ from pydantic import Field
 from curation.faults import one_line
 from curation.media.members import from_jpeg
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Result, Stage, Window
+from curation.stage import IN_HAND, Reject, Resources, Result, Stage, Window
 from curation.store import store
 
 DESIRABLE = "desirable"
@@ -53,6 +53,9 @@ class ScoreQuality(Stage):
 
     def window(self) -> Window:
         return Window() if self.labels_from == "panda70m" else Window(FRAMES, SIDE)
+
+    def units(self) -> int:
+        return IN_HAND if self.share else 1
 
     def load(self) -> None:
         if self.labels_from == "model":

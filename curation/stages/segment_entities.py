@@ -15,7 +15,7 @@ from pydantic import Field
 from curation.media.members import from_jpeg, from_rle, to_rle, to_webp
 from curation.models.boxes import Box, rounded
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Result, Stage
+from curation.stage import IN_HAND, Reject, Resources, Result, Stage
 from curation.store import store
 
 if TYPE_CHECKING:
@@ -112,6 +112,9 @@ class SegmentEntities(Stage):
     def resolve(self) -> None:
         if self.precision == "auto":
             self.precision = "bf16" if self.model == "groundingdino" and self.share > 0 else "fp32"
+
+    def units(self) -> int:
+        return IN_HAND if self.share and self.model == "groundingdino" else 1
 
     def load(self) -> None:
         import cv2

@@ -12,7 +12,7 @@ from pydantic import Field
 from curation.faults import DataError
 from curation.machine import has_bf16
 from curation.sample import REJECTED, Sample, Verdict
-from curation.stage import Reject, Resources, Result, Stage
+from curation.stage import IN_HAND, Reject, Resources, Result, Stage
 from curation.stages.promise import by_source, found_again, spend, verdict
 from curation.store import store
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from curation.media.picture import Frame
     from curation.media.source import Opened
     from curation.media.video import Reader
+    from curation.models.transnetv2 import Gather
 
 Detector = Literal["transnetv2", "content", "adaptive", "panda70m", "none"]
 
@@ -70,6 +71,9 @@ class SplitShots(Stage):
         if self.detector == "transnetv2" and self.precision == "auto":
             self.precision = "fp16" if self.share > 0 else "bf16" if has_bf16() else "fp32"
 
+    def units(self) -> int:
+        return IN_HAND if self.share else 1
+
     def load(self) -> None:
         if self.detector == "transnetv2":
             import torch
@@ -81,19 +85,20 @@ class SplitShots(Stage):
 
     def process_batch(self, samples: Sequence[Sample]) -> list[Result]:
         results: dict[int, Result] = {}
+        gather: Gather | None = None
         if self.detector == "transnetv2":
             from curation.models import transnetv2
 
-            self._gather = transnetv2.Gather(self._network, self._network.batch)  # a new one: nothing of other batches is in it
+            gather = transnetv2.Gather(self._network, self._network.batch)  # a new one: nothing of other batches is in it
         unsettled: list[Iterator[None]] = []
         for group in by_source(samples):
-            unsettled = _go_on([*unsettled, self._cut_source(group, results)])
-        if unsettled:
-            self._gather.flush()
+            unsettled = _go_on([*unsettled, self._cut_source(group, gather, results)])
+        if unsettled and gather:
+            gather.flush()
             _go_on(unsettled)
         return [results.get(id(sample)) or RuntimeError("the detector gave no scores") for sample in samples]
 
-    def _cut_source(self, samples: Sequence[Sample], results: dict[int, Result]) -> Iterator[None]:
+    def _cut_source(self, samples: Sequence[Sample], gather: Gather | None, results: dict[int, Result]) -> Iterator[None]:
         """Add a result for each sample of one source, by its id. Stops wherever scores of a clip are still to come."""
         from curation.media import source, spans, video
 
@@ -107,7 +112,7 @@ class SplitShots(Stage):
                     if early is not None:
                         results[id(sample)] = early
                     else:
-                        clips.append((sample, self._clip(sample, reader)))
+                        clips.append((sample, self._clip(sample, reader, gather)))
                 opening = clock.lap() / len(samples)
                 if clips:
                     spans.decode(reader, [clip for _, clip in clips], self._look())
@@ -183,12 +188,12 @@ class SplitShots(Stage):
         fault = cut.Limits(self.min_seconds, self.max_seconds).fault(shot.seconds)
         return Reject(fault) if fault else sample
 
-    def _clip(self, sample: Sample, reader: Reader) -> Clip:
+    def _clip(self, sample: Sample, reader: Reader, gather: Gather | None) -> Clip:
         from curation.media import cut
 
         source, half = sample.meta["source"], reader.frame_seconds / 2
         cutter = cut.Cutter(
-            self._boundaries(source, half),
+            self._boundaries(source, half, gather),
             self.threshold if self.detector == "transnetv2" and self.threshold is not None else 0.5,
             cut.Limits(self.min_seconds, self.max_seconds),
             lone=self.on_boundary == "drop" or self._one_shot(source),
@@ -196,13 +201,14 @@ class SplitShots(Stage):
         ends = float("inf") if source["end"] is None else source["end"] - half
         return cut.Clip(cutter, (source["start"] or 0.0) - half, ends)
 
-    def _boundaries(self, source: dict[str, Any], half_frame: float) -> Boundaries:
+    def _boundaries(self, source: dict[str, Any], half_frame: float, gather: Gather | None) -> Boundaries:
         from curation.media import cut
 
         if self.detector == "transnetv2":
             from curation.models import transnetv2
 
-            return transnetv2.Stream(self._gather, self.window_frames)
+            assert gather is not None
+            return transnetv2.Stream(gather, self.window_frames)
         if self.detector == "panda70m":
             return cut.ListedBoundaries([(source["start"] or 0.0) + start for start, _ in source["shots"]], half_frame)
         if self.detector == "none":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,10 @@ def converted(folder: Path) -> Any:
     )
     assert [key for key in result.unexpected_keys if "relative_position_index" not in key and "pooler" not in key] == []
     return model.eval()
+
+
+def test_two_threads_find_what_one_finds(detector: gd.GroundingDino) -> None:
+    asked = [([picture(i, 120 + 30 * i)], [["man", "red dog"]]) for i in range(6)]
+    alone = [detector(*one, 0.0) for one in asked]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda one: detector(*one, 0.0), asked)) == alone

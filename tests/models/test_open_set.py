@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +171,14 @@ def test_clips_together_give_what_they_give_alone(real: OpenSet) -> None:
             for a, b in zip(sum(ours, []), sum(theirs, []), strict=True):
                 assert a.label == b.label and a.score == pytest.approx(b.score, abs=1e-4)
                 assert a.box == pytest.approx(b.box, abs=0.05)
+
+
+def test_each_thread_keeps_the_frames_that_it_saw(folder: Path) -> None:
+    """Several units are in hand at once: what is seen for one does not push out the other's."""
+    segmenter = Counted(folder / "sam_tiny.pth")
+    backend, mine, theirs = OpenSet(Known(), segmenter, 0.2), picture(0), picture(1)
+    backend.see([mine], [[LEFT]])
+    with ThreadPoolExecutor(1) as other:
+        other.submit(backend.see, [theirs], [[RIGHT]]).result()
+    backend.mask(mine, LEFT, "man")
+    assert segmenter.embedded == [1, 1] and segmenter.masked == [1, 1]

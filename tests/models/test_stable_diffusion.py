@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,12 @@ def test_half_precision_files_load(folder: Path, tmp_path: Path) -> None:
     same = [values[:1] for values in JOBS]
     difference = loaded(half)(*same)[0].astype(int) - loaded(folder)(*same)[0]
     assert np.abs(difference).mean() < 2
+
+
+def test_two_threads_paint_what_one_paints(folder: Path) -> None:
+    paint = loaded(folder)
+    jobs = [([image], [hole()], [f"a field {i}"], [i]) for i, image in enumerate(images(6))]
+    alone = [paint(*job) for job in jobs]
+    with ThreadPoolExecutor(2) as pool:
+        for ours, theirs in zip(pool.map(lambda job: paint(*job), jobs), alone, strict=True):
+            assert np.array_equal(ours, theirs)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -74,3 +75,13 @@ def test_a_detector_of_other_things_is_refused(tmp_path: Path) -> None:
 
 def test_of_several_classes_faces_are_taken(tmp_path: Path) -> None:
     assert YoloFace(tiny.yolo_face(tmp_path / "both.pt", {0: "person", 1: "human_face"})).classes == [1]
+
+
+def test_two_threads_find_what_one_finds(path: Path) -> None:
+    detector = YoloFace(path)
+    pictures = [picture(200 + 40 * i, 300) for i in range(6)]
+    alone = [detector.faces(image, 0.01) for image in pictures]
+    assert any(alone)
+    fresh = YoloFace(path)  # its parts are made with the first picture
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda image: fresh.faces(image, 0.01), pictures)) == alone

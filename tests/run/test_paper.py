@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from curation.shards.verify import verify
 from curation.storage import Storage
 from curation.store import store
 from tests import tiny
-from tests.runs import rows
+from tests.conftest import Cluster
+from tests.runs import rows, tars
 
 pytestmark = pytest.mark.paper
 for package in ("diffusers", "groundingdino", "segment_anything", "ultralytics"):
@@ -40,9 +42,9 @@ def knobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     }
 
 
-def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path) -> Path:
+def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path, **heads: Any) -> Path:
     """The recipe that we ship, with these knobs on top of its own, and the quality filter that it leaves to the user."""
-    made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text())
+    made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text()) | heads
     for head in ("plan", "clips"):
         for stage in made.get(head, []):
             ((stage_name, own),) = stage.items()
@@ -53,17 +55,29 @@ def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path) -> Path
     return path
 
 
+RULES = {"extract_entities"}
+"""Stages that hold a share of the GPU in the recipe and here, with other knobs, do not use it."""
 CSV = """videoID,url,timestamp,caption
 carphone_pristine,,"[['0:00:00.000', '0:00:02.002'], ['0:00:02.002', '0:00:04.004']]","['A man in a black suit and a red bow tie is talking in a car.', 'It is snowing.']"
 bigbuckbunny,,"[['0:00:00.600', '0:00:05.280']]","['A big grey rabbit is standing on a green meadow and stretching its arms.']"
 """  # noqa: E501
 
 
-def curated(name: str, knobs: dict[str, dict[str, Any]], folder: Path) -> Path:
-    """The output of a run over the sample clips in `CSV`, in this process."""
-    (folder / "clips.csv").write_text(CSV)
-    path = tiny_recipe(name, knobs, folder / f"{name}.yaml")
-    assert run.run(str(path), str(folder / "clips.csv"), folder / name, videos=str(store.path("sample-videos")), local=True) == 0
+SHORT = """videoID,url,timestamp,caption
+carphone_pristine,,"[['0:00:00.000', '0:00:01.200'], ['0:00:01.200', '0:00:02.400'], ['0:00:02.400', '0:00:03.600']]","['A man in a red bow tie is talking in a car.', 'A man with black hair in a car.', 'A man and a window.']"
+bigbuckbunny,,"[['0:00:00.600', '0:00:01.900'], ['0:00:01.900', '0:00:03.200'], ['0:00:03.200', '0:00:04.500']]","['A big grey rabbit is standing on a green meadow.', 'A rabbit and a tree.', 'A rabbit with long ears.']"
+"""  # noqa: E501
+
+
+def curated(
+    name: str, knobs: dict[str, dict[str, Any]], folder: Path, csv: str = CSV, address: str | None = None, **heads: Any
+) -> Path:
+    """The output of a run over sample clips, in this process or on the cluster at an address."""
+    folder.mkdir(exist_ok=True)
+    (folder / "clips.csv").write_text(csv)
+    path = tiny_recipe(name, knobs, folder / f"{name}.yaml", **heads)
+    where: dict[str, Any] = {"local": True} if address is None else {"address": address}
+    assert run.run(str(path), str(folder / "clips.csv"), folder / name, videos=str(store.path("sample-videos")), **where) == 0
     return folder / name
 
 
@@ -111,3 +125,21 @@ def test_mistral_names_the_entities(knobs: dict[str, dict[str, Any]], tmp_path: 
     out = curated("paper", knobs | {"extract_entities": named}, tmp_path)
     assert list(verify(Storage.at(out))) == [] and len(rows(out)) == 3
     assert not {row["reason"] for row in rows(out)} & {"invalid_answer", "tag_not_in_caption"}
+
+
+@pytest.mark.slow
+def test_several_units_in_the_hands_of_gpu_workers_change_no_byte(knobs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """On a cluster that says it has a GPU, every stage that holds a share of it takes several units at once."""
+    own = {stage.name: stage for stage in recipe.load(tiny_recipe("paper", knobs, tmp_path / "paper.yaml")).clips}
+    assert {name for name, stage in own.items() if stage.units() > 1} == {
+        name for name, stage in own.items() if stage.share
+    } - RULES
+    heads = {"units": {"clips": 1}, "shards": {"megabytes": 0.05}}
+    alone = curated("paper", knobs, tmp_path / "alone", SHORT, **heads)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want short paths
+        head = Cluster(Path(folder), gpus=1)
+        try:
+            several = curated("paper", knobs, tmp_path / "several", SHORT, head.address, **heads)
+        finally:
+            head.stop()
+    assert len(members(alone)) == 6 and tars(several) == tars(alone)
