@@ -166,8 +166,8 @@ def test_real_language(tmp_path: Path, panda: Path) -> None:
 
     model = Vllm(smollm2(tmp_path))
     is_plural = WordNet(store.path("wordnet")).is_plural
-    captions = captions_of(panda / "clips")
+    captions = captions_of(panda / "clips")[::2]  # benchmarks/guided.py takes them all
     guided, unguided = (measure(model, captions, is_plural, guided=guided) for guided in (True, False))
     model.close()
-    assert len(captions) >= 50 and (guided["valid"], guided["exact"]) == (1.0, 1.0)
+    assert len(captions) >= 25 and (guided["valid"], guided["exact"]) == (1.0, 1.0)
     assert unguided["valid"] > 0.8 and 0.3 < unguided["exact"] < 0.8
