@@ -119,6 +119,12 @@ def test_the_papers_recipes_fill_one_gpu_and_name_their_models(name):
         place(lanes(made.steps()), cpus=16, gpus=0)
 
 
+def test_what_holds_a_share_of_a_gpu_takes_several_units_at_once():
+    stages = recipe.find("paper").clips
+    assert {stage.name for stage in stages if stage.units() > 1} == {stage.name for stage in stages if stage.share}
+    assert {stage.units() for stage in recipe.find("embedded").clips} == {1}
+
+
 def test_loading_the_papers_recipes_imports_none_of_their_packages():
     heavy = "{'torch', 'transformers', 'diffusers', 'vllm', 'groundingdino', 'segment_anything', 'ultralytics'}"
     code = "from curation import recipe; [recipe.find(n).fingerprint() for n in ('paper', 'paper-24gb')]"

@@ -75,14 +75,15 @@ class GroundingDino:
         self.sides: tuple[int, int] = settings.pop("input_sides", SIDES)
         self.model: Any = _load(checkpoint, texts, settings).to(device)
         self.tokenizer = self.model.tokenizer
-        self._alone = threading.Lock()  # the package's network keeps the features of the images it is at
+        self._alone = threading.Lock()  # a tokenizer keeps how it was last told to pad
 
     def __call__(self, frames: Sequence[np.ndarray], words: Sequence[Sequence[str]], lowest: float) -> list[list[list[Hit]]]:
         """Hits above `lowest` by frame and word, best first; `words[i]` are looked for on `frames[i]`, RGB uint8 of any size.
 
         Within a prompt a query goes to the word that it scores best on. Frames of one size go through the network together.
         """
-        asked = [(f, prompt) for f, row in enumerate(words) for prompt in split(row, self.tokenizer)]
+        with self._alone:
+            asked = [(f, prompt) for f, row in enumerate(words) for prompt in split(row, self.tokenizer)]
         found: list[list[list[Hit]]] = [[[] for _ in row] for row in words]
         inputs = {f: prepare(frames[f], self.sides) for f in dict.fromkeys(f for f, _ in asked)}
         for together in _alike([inputs[f].shape for f, _ in asked]):

@@ -36,7 +36,7 @@ class StableDiffusion:
             local_files_only=True,
         ).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
-        self._alone = threading.Lock()  # the scheduler keeps the step that it is at
+        self._alone = threading.Lock()  # the tokenizer keeps how it was last told to pad, a scheduler where it is
 
     def __call__(
         self, images: Sequence[np.ndarray], holes: Sequence[np.ndarray], prompts: Sequence[str], seeds: Sequence[int]

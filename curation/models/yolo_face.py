@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,6 @@ class YoloFace:
     def __init__(self, path: Path, device: str = "cpu"):
         self.device = device
         self.network = YOLO(path, task="detect")
-        self._alone = threading.Lock()  # it keeps the batch that it is at
         names: dict[int, str] = self.network.names
         self.classes = [i for i, name in names.items() if len(names) == 1 or "face" in name.lower()]
         if not self.classes:
@@ -39,18 +37,17 @@ class YoloFace:
 
     def faces(self, image: np.ndarray, threshold: float = 0.2) -> list[Face]:
         """Faces in a uint8 RGB H×W×3 image that score above `threshold`, best first, without landmarks."""
-        with self._alone:
-            (result,) = self.network.predict(
-                np.ascontiguousarray(image[..., ::-1]),  # a bare array is taken for BGR
-                imgsz=SIDE,
-                rect=False,
-                conf=threshold,
-                iou=IOU,
-                classes=self.classes,
-                agnostic_nms=True,
-                device=self.device,
-                verbose=False,
-            )
+        (result,) = self.network.predict(
+            np.ascontiguousarray(image[..., ::-1]),  # a bare array is taken for BGR
+            imgsz=SIDE,
+            rect=False,
+            conf=threshold,
+            iou=IOU,
+            classes=self.classes,
+            agnostic_nms=True,
+            device=self.device,
+            verbose=False,
+        )
         boxes, scores = result.boxes.xyxy.cpu().double().tolist(), result.boxes.conf.cpu().double().tolist()
         faces = [Face((x0, y0, x1, y1), score, ()) for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True)]
         shown = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -298,8 +299,16 @@ def converted(folder: Path) -> Any:
     return model.eval()
 
 
-def test_two_threads_find_what_one_finds(detector: gd.GroundingDino) -> None:
-    asked = [([picture(i, 120 + 30 * i)], [["man", "red dog"]]) for i in range(6)]
-    alone = [detector(*one, 0.0) for one in asked]
+def test_two_threads_find_what_one_finds(detector: gd.GroundingDino, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words are counted in tokens by one while the other's prompts are padded."""
+    asked = [([picture(i), picture(i + 1)], [["man", "red dog"][: i % 2 + 1], ["a very long word"]]) for i in range(6)]
+    alone = [detector(*one, 0.3) for one in asked]
+    told = detector.tokenizer.set_truncation_and_padding
+
+    def slowly(*args: Any, **kwargs: Any) -> None:
+        told(*args, **kwargs)
+        time.sleep(0.005)
+
+    monkeypatch.setattr(detector.tokenizer, "set_truncation_and_padding", slowly)
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda one: detector(*one, 0.0), asked)) == alone
+        assert list(pool.map(lambda one: detector(*one, 0.3), asked)) == alone

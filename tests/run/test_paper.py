@@ -55,8 +55,6 @@ def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path, **heads
     return path
 
 
-RULES = {"extract_entities"}
-"""Stages that hold a share of the GPU in the recipe and here, with other knobs, do not use it."""
 CSV = """videoID,url,timestamp,caption
 carphone_pristine,,"[['0:00:00.000', '0:00:02.002'], ['0:00:02.002', '0:00:04.004']]","['A man in a black suit and a red bow tie is talking in a car.', 'It is snowing.']"
 bigbuckbunny,,"[['0:00:00.600', '0:00:05.280']]","['A big grey rabbit is standing on a green meadow and stretching its arms.']"
@@ -129,12 +127,11 @@ def test_mistral_names_the_entities(knobs: dict[str, dict[str, Any]], tmp_path: 
 
 @pytest.mark.slow
 def test_several_units_in_the_hands_of_gpu_workers_change_no_byte(knobs: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    """On a cluster that says it has a GPU, every stage that holds a share of it takes several units at once."""
-    own = {stage.name: stage for stage in recipe.load(tiny_recipe("paper", knobs, tmp_path / "paper.yaml")).clips}
-    assert {name for name, stage in own.items() if stage.units() > 1} == {
-        name for name, stage in own.items() if stage.share
-    } - RULES
-    heads = {"units": {"clips": 1}, "shards": {"megabytes": 0.05}}
+    """On a cluster that says it has a GPU."""
+    painter = {"inpaint_background": {"model": "stable-diffusion", "gpus": 0.3}}
+    gpu = [{"segment_entities": {"model": "groundingdino", "gpus": 0.3}}, painter]
+    heads: dict[str, Any] = {"plan": [{"extract_entities": {}}], "units": {"clips": 1}, "shards": {"megabytes": 0.05}}
+    heads["clips"] = [{"split_shots": {"detector": "none"}}, {"sample_frames": {}}, *gpu]
     alone = curated("paper", knobs, tmp_path / "alone", SHORT, **heads)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # sockets want short paths
         head = Cluster(Path(folder), gpus=1)
