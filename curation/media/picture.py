@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,14 +14,22 @@ from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoRefo
 
 HDR_TRANSFERS = (16, 18)  # PQ (SMPTE 2084) and HLG (ARIB STD-B67)
 
-_to_sdr = VideoReformatter()  # one for all: its tables take 2 s to make
+
+class _ToSdr(threading.local):
+    """One for all pictures of a thread: its tables take 2 s to make, and two threads may not share it."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+
+
+_to_sdr = _ToSdr()
 
 
 def sdr(picture: av.VideoFrame) -> av.VideoFrame:
     """HDR as yuv420p of BT.709, limited range; what is none, as it is."""
     if picture.color_trc not in HDR_TRANSFERS:
         return picture
-    return _to_sdr.reformat(
+    return _to_sdr.reformatter.reformat(
         picture,
         format="yuv420p",
         dst_color_range="MPEG",
