@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.codec.context import Flags
 
 BITS = 12
 BLOCK = 16  # pixels of a bit's side: survives any codec
@@ -43,7 +45,8 @@ def write(
     sound: bool = False,
     gop: int = 12,
     options: dict[str, str] | None = None,
-    colours: dict[str, int] | None = None,
+    colours: dict[str, Any] | None = None,
+    interlaced: bool = False,
 ) -> bytes:
     """Encode pictures, at `ticks` of 1/rate seconds or one after the other; also to `path` if given. `sound`: a silent track."""
     rate = Fraction(rate)
@@ -56,6 +59,8 @@ def write(
         stream.pix_fmt, stream.gop_size = pix_fmt, gop
         stream.codec_context.time_base = 1 / rate
         stream.codec_context.thread_count = 1
+        if interlaced:
+            stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         for tag, value in (colours or {}).items():
             setattr(stream.codec_context, tag, value)
         if rotate is not None:

@@ -55,12 +55,13 @@ class ListedBoundaries:
 
 
 class Moment(NamedTuple):
-    """What is kept of a frame: when it is shown, until when, its ticks, its width and height."""
+    """What is kept of a frame: when it is shown, until when, its ticks, its width and height, and whether it is two fields."""
 
     time: float
     end: float
     ticks: int
     size: tuple[int, int]
+    interlaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Cutter:
         self.whole = self.over = False
         """Whether `shots` is complete; whether the rest of the clip does not matter."""
         self.max_score = 0.0
+        self.interlaced = False
+        """Whether a frame that was decided on is two fields."""
         self.latest: Moment | None = None
         """The last frame that was decided on."""
         self._boundaries, self._threshold, self._limits = boundaries, threshold, limits
@@ -153,6 +156,7 @@ class Cutter:
             self.shots[-1].last += 1
             self.shots[-1].closing = moment
         self.decided += 1
+        self.interlaced = self.interlaced or moment.interlaced
         self.latest = moment
         self._before = boundary
         self._all_boundary = self._all_boundary and boundary
@@ -170,7 +174,7 @@ class Clip(Span):
         self._broken: VideoError | None = None
 
     def push(self, frame: Frame, seen: Any) -> None:
-        self.cutter.push(Moment(frame.time, frame.end, frame.ticks, frame.size), seen)
+        self.cutter.push(Moment(frame.time, frame.end, frame.ticks, frame.size, frame.interlaced), seen)
         self._reached = frame.end
         self.over = self.cutter.over
 

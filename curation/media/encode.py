@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from curation.media.picture import Frame, Turn, sdr
 
 FINEST_TIME_BASE = Fraction(1, 1_000_000)  # mp4 keeps a frame's duration in 32 bits of this
+RGB_AS = Colorspace.ITU709
+"""How RGB is stored, which has no colour space of its own."""
 COLOUR_TAGS = ("colorspace", "color_range", "color_trc", "color_primaries")
 
 
@@ -43,7 +46,7 @@ class Encoder:
 
     def add(self, frame: Frame) -> None:
         """Append a frame; their times must increase. Later frames of another size are scaled to the first one's."""
-        picture = self._converted(frame.picture, frame.turn)
+        picture = self._converted(frame)
         if self.size is None:
             self._start(frame, picture)
             self.size = (picture.width, picture.height)
@@ -81,11 +84,17 @@ class Encoder:
             packet.duration = self._durations.pop(packet.pts)
             self._container.mux(packet)
 
-    def _converted(self, picture: av.VideoFrame, turn: Turn) -> av.VideoFrame:
-        """Upright, yuv420p, limited range, even sides; the picture itself when it is all that already."""
-        picture = sdr(picture)
-        if picture.format.name != "yuv420p" or picture.color_range == ColorRange.JPEG:
+    def _converted(self, frame: Frame) -> av.VideoFrame:
+        """Upright, yuv420p, limited range, square pixels, even sides; the picture itself when it is all that already."""
+        picture, turn, (width, height) = sdr(frame.picture), frame.turn, frame.squared
+        if picture.format.is_rgb:  # it keeps the mark of RGB otherwise, which is no way to store 4:2:0
+            to: dict[str, Any] = {"format": "yuv420p", "dst_color_range": "MPEG", "dst_colorspace": RGB_AS}
+            picture = self._reformatter.reformat(picture, **to, threads=1)
+            picture.colorspace = RGB_AS
+        elif picture.format.name != "yuv420p" or picture.color_range == ColorRange.JPEG:
             picture = self._reformatter.reformat(picture, format="yuv420p", dst_color_range="MPEG", threads=1)
+        if (picture.width, picture.height) != (width, height):
+            picture = self._reformatter.reformat(picture, width, height, interpolation="BICUBIC", threads=1)
         if turn == Turn() and picture.width % 2 == picture.height % 2 == 0:
             return picture
         y, u, v = (turn(_plane(plane)) for plane in picture.planes)

@@ -70,10 +70,15 @@ class Turn:
         return (height, width) if self.transpose else (width, height)
 
 
+def squared(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
+    """Width and height of a picture of such pixels when they are made square, none lost."""
+    return (round(width * pixel), height) if pixel >= 1 else (width, round(height / pixel))
+
+
 @dataclass(frozen=True)
 class Frame:
     """One decoded picture and how to turn it; its time and duration in seconds, and its time in ticks of `time_base`, both from
-    the first frame of the file."""
+    the first frame of the file. `pixel`: width of a stored pixel in heights of it (the sample aspect ratio)."""
 
     picture: av.VideoFrame
     turn: Turn
@@ -81,15 +86,26 @@ class Frame:
     duration: float
     ticks: int
     time_base: Fraction
+    pixel: Fraction = Fraction(1)
 
     @property
     def end(self) -> float:
         return self.time + self.duration
 
     @property
+    def interlaced(self) -> bool:
+        """Whether it says that it is two fields, of two moments: what moves has combed edges."""
+        return bool(self.picture.interlaced_frame)
+
+    @property
+    def squared(self) -> tuple[int, int]:
+        """Width and height as stored, with square pixels: the side that is too short is stretched."""
+        return squared(self.picture.width, self.picture.height, self.pixel)
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Width and height, upright."""
-        return self.turn.size(self.picture.width, self.picture.height)
+        """Width and height as shown: upright, with square pixels."""
+        return self.turn.size(*self.squared)
 
 
 class Painter:

@@ -19,11 +19,16 @@ import av.logging
 from av.stream import Disposition
 
 from curation.faults import DataError
-from curation.media.picture import Frame, Turn
+from curation.media.picture import Frame, Turn, squared
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say about broken files is said by VideoError
 
+FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "ogg", "asf", "gif")
+"""FFmpeg's demuxers that may read what is called a video. Others open further files (playlists), wait for a network (SDP) or play
+texts and pictures."""
 SEEK_MARGIN = 1.0  # seconds; more than an encoder reorders frames by
+MOST_STRETCH = 4
+"""Sides of a pixel differ by this factor at most, or the file lies: anamorphic films have 2, PAL at 16:9 64/45."""
 DURATION_SLACK = 0.5  # seconds a file may end before the duration it states; measured: muxers round by a frame or two
 
 Input = str | io.BytesIO
@@ -71,6 +76,11 @@ class Reader:
         """The path, "<none>" for a file in memory."""
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
         """Nominal frames per second."""
+        self.pixel = Fraction(stream.sample_aspect_ratio or 1)
+        """Width of a pixel in heights of it."""
+        if not 1 / MOST_STRETCH <= self.pixel <= MOST_STRETCH:
+            self.close()
+            raise VideoError("bad_aspect_ratio", f"pixels of {self.pixel.numerator}:{self.pixel.denominator}")
         self.decoded = 0
         """Frames decoded so far."""
         self._last_packet: int | None = None  # decoding time of the last whole packet, in ticks
@@ -104,10 +114,12 @@ class Reader:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file already is what `Encoder` makes: H.264, 4:2:0, 8 bits, in mp4."""
+        """Whether the file already is what `Encoder` makes: H.264, 4:2:0, 8 bits, square pixels, in mp4."""
         context = self._stream.codec_context
         in_mp4 = self._container.format.name.startswith("mov,mp4")
-        return in_mp4 and context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p")
+        size = context.width, context.height
+        is_square = squared(*size, self.pixel) == size
+        return in_mp4 and context.name == "h264" and context.pix_fmt in ("yuv420p", "yuvj420p") and is_square
 
     def frames(self) -> Iterator[Frame]:
         """Every frame in order of time.
@@ -216,7 +228,7 @@ class Reader:
         self._skipped_to = None
         if self._turn is None:
             self._turn = Turn.of(picture)
-        return Frame(picture, self._turn, time, float(step * base), ticks - self._zero, base)
+        return Frame(picture, self._turn, time, float(step * base), ticks - self._zero, base, self.pixel)
 
 
 def _bytes_of(source: Input) -> IO[bytes]:
@@ -225,18 +237,14 @@ def _bytes_of(source: Input) -> IO[bytes]:
 
 
 def _open(file: IO[bytes]) -> av.container.InputContainer:
+    allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
     try:
-        # No playlist may lead the reader elsewhere.
-        container = av.open(file, metadata_errors="ignore", container_options={"protocol_whitelist": "none"})
+        return av.open(file, metadata_errors="ignore", container_options=allowed)
     except av.error.FFmpegError as error:
         file.seek(4)
         if file.read(4) == b"ftyp":  # an mp4 that FFmpeg cannot open lacks its end, where the index was
             raise VideoError("truncated", "no index") from error
         raise VideoError("not_a_video") from error
-    if container.format.name == "tty":  # FFmpeg plays text files as pictures of a terminal
-        container.close()
-        raise VideoError("not_a_video")
-    return container
 
 
 def frames(source: Input) -> Iterator[Frame]:

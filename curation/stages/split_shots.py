@@ -64,6 +64,10 @@ class SplitShots(Stage):
     preset: str = "veryfast"
     """x264's speed of clips that are cut."""
 
+    interlaced: Literal["reject", "keep"] = "reject"
+    """What becomes of a clip with interlaced frames, by the file's own word: their fields are of two moments, so what moves has
+    combed edges. Of a file that passes as it is only the first frame is asked. Not stated by the paper."""
+
     def models(self) -> tuple[str, ...]:
         return ("transnetv2",) if self.detector == "transnetv2" else ()
 
@@ -180,8 +184,11 @@ class SplitShots(Stage):
         from curation.media import cut, video
 
         extent = video.extent(opened.input)
-        size = next(video.frames(opened.input)).size
-        opening, closing = cut.Moment(0.0, 0.0, 0, size), cut.Moment(extent.seconds, extent.seconds, extent.last, size)
+        first = next(video.frames(opened.input))
+        if first.interlaced and self.interlaced == "reject":
+            return Reject("interlaced")
+        opening = cut.Moment(0.0, 0.0, 0, first.size)
+        closing = cut.Moment(extent.seconds, extent.seconds, extent.last, first.size)
         shot = cut.Shot(0, extent.frames - 1, opening, closing)
         common = {"shots": 1, "dropped_frames": 0, "complete": True, "file": opened.file}
         sample.meta[self.name] = self._facts(reader, shot, passes=True) | common | {"shot": 0}
@@ -260,6 +267,8 @@ class SplitShots(Stage):
         common |= {"complete": cutter.whole, "file": opened.file}
         if self.detector == "transnetv2":
             common["max_probability"] = round(cutter.max_score, 4)
+        if cutter.interlaced and self.interlaced == "reject":
+            return Reject("interlaced")
         if len(shots) > 1 and self.on_boundary == "drop":
             seen = cut.Shot(0, cutter.decided - 1, shots[0].opening, cutter.latest or shots[-1].closing)
             sample.meta[self.name] = self._facts(reader, seen, passes=False) | common | {"encoded": False}

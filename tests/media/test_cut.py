@@ -93,7 +93,7 @@ def test_of_a_broken_source_a_cut_counts_for_more_if_one_was_seen_before(owing: 
         clip = cut.Clip(cutter, 0.0, 99.0)
 
         class Picture:
-            width, height = 208, 112
+            width, height, interlaced_frame = 208, 112, False
 
         for number in range(len(scores)):
             clip.push(Frame(Picture(), Turn(), number / 10, 0.1, number, 1), None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -130,6 +131,20 @@ def test_hdr_becomes_sdr() -> None:
     assert 80 < image[videos.BLOCK + 8 :].mean() < 130  # about 10 nits: dark when shown as they are stored
 
 
+@pytest.mark.parametrize("codec, container, pix_fmt", [("libx264rgb", "mp4", "rgb24"), ("png", "mov", "rgb24")])
+def test_rgb_is_stored_as_what_it_is_said_to_be(codec: str, container: str, pix_fmt: str) -> None:
+    """4:2:0 marked as RGB is against the standard, and some players show it green."""
+    source = videos.numbered(2, codec=codec, container=container, pix_fmt=pix_fmt)
+    frame = next(video.frames(io.BytesIO(encoded(source))))
+    assert (frame.picture.colorspace, frame.picture.color_range) == (1, 1)
+    shown = frame.picture.reformat(format="rgb24", src_colorspace="ITU709").to_ndarray()
+    assert np.abs(shown.astype(int) - videos.picture(0)).mean() < 2
+
+
+def test_a_file_that_lies_about_its_pixels() -> None:
+    assert failure(videos.numbered(2, colours={"sample_aspect_ratio": Fraction(9, 1)})) == "bad_aspect_ratio: pixels of 9:1"
+
+
 def test_broken_files_say_what_is_wrong() -> None:
     good = videos.numbered(90, options={"movflags": "faststart"}, gop=30)
     cut = failure(good[: len(good) * 6 // 10])
@@ -148,11 +163,27 @@ def test_broken_files_say_what_is_wrong() -> None:
     assert failure(b"") == "not_a_video"
 
 
-def test_a_playlist_leads_nowhere(tmp_path: Path) -> None:
+SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n"
+DASH = '<?xml version="1.0"?>\n<MPD profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"/>\n'
+SUBTITLES = "1\n00:00:00,000 --> 00:00:05,000\nhello\n\n" * 20
+
+
+@pytest.mark.parametrize("text", [SDP, HLS, DASH, SUBTITLES, "ffconcat version 1.0\nfile other.mp4\n", "hello\n" * 200])
+def test_a_text_is_no_video_and_leads_nowhere(tmp_path: Path, text: str) -> None:
+    """Neither to the file beside it nor to a network, on a disk or in memory; nor is it played as a terminal."""
     videos.numbered(20, path=tmp_path / "other.mp4")
-    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
-    with pytest.raises(video.VideoError):
-        next(video.frames(str(tmp_path / "a.mp4")))
+    (tmp_path / "a.mp4").write_text(text)
+    for source in (str(tmp_path / "a.mp4"), io.BytesIO(text.encode())):
+        start = time.monotonic()
+        with pytest.raises(video.VideoError, match="not_a_video"):
+            next(video.frames(source))
+        assert time.monotonic() - start < 5, "SDP waits for 20 s"
+
+
+@pytest.mark.parametrize("codec, pix_fmt", [("png", "rgb24"), ("mjpeg", "yuvj420p")])
+def test_a_picture_is_no_video(codec: str, pix_fmt: str) -> None:
+    assert failure(videos.numbered(1, codec=codec, container="image2pipe", pix_fmt=pix_fmt)) == "not_a_video"
 
 
 def test_a_files_extent_is_what_its_frames_say() -> None:
@@ -160,13 +191,6 @@ def test_a_files_extent_is_what_its_frames_say() -> None:
         last = [*video.frames(io.BytesIO(data))][-1]
         extent = video.extent(io.BytesIO(data))
         assert (extent.last, extent.seconds) == (last.ticks, pytest.approx(last.end))
-
-
-def test_a_text_file_is_not_played_as_a_terminal(tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
-    text.write_text("hello\n" * 200)
-    with pytest.raises(video.VideoError, match="not_a_video"):
-        video.count_frames(str(text))
 
 
 def test_frames_before_the_damage_are_good() -> None:

@@ -294,6 +294,31 @@ def test_rotated_video_is_cut_upright(tmp_path: Path) -> None:
     assert all(clip.meta["sample_frames"]["height"] == 208 for clip in clips.values())
 
 
+@pytest.mark.parametrize("detector", ["none", "content"])
+def test_pixels_become_square(tmp_path: Path, detector: str) -> None:
+    """PAL at 16:9; what is not square does not pass as it is."""
+    videos.numbered(20, path=tmp_path / "a.mp4", colours={"sample_aspect_ratio": Fraction(64, 45)})
+    videos.numbered(20, path=tmp_path / "b.mp4", colours={"sample_aspect_ratio": Fraction(45, 64)}, rotate=90)
+    clips = split([planned("wide", tmp_path / "a.mp4"), planned("turned", tmp_path / "b.mp4", 0.0, 0.5)], detector=detector)
+    for key, size in (("wide", (296, 112)), ("turned", (158, 208))):  # 112 · 64/45 is 159: an odd row is cut off
+        facts, mp4 = clips[key].meta["split_shots"], clips[key].files["mp4"]
+        assert facts["encoded"] and (facts["width"], facts["height"]) == size
+        with video.Reader(io.BytesIO(mp4)) as reader:
+            frame = next(reader.frames())
+            assert frame.size == size and reader.pixel == 1
+    apply(SampleFrames(), list(clips.values()))
+    assert [clip.meta["sample_frames"]["width"] for clip in clips.values()] == [296, 158]
+
+
+@pytest.mark.parametrize("detector", ["none", "content"])
+@pytest.mark.parametrize("span", [(), (0.0, 0.5)])
+def test_interlaced_clips_are_not_wanted(tmp_path: Path, span: tuple[float, ...], detector: str) -> None:
+    videos.numbered(20, path=tmp_path / "a.mp4", interlaced=True)
+    clip = [planned("k", tmp_path / "a.mp4", *span)]
+    assert verdict(split(copy.deepcopy(clip), detector=detector)["k"]) == ("rejected", "interlaced")
+    assert verdict(split(clip, detector=detector, interlaced="keep")["k"]) == ("kept", "")
+
+
 def test_every_shot_has_a_row(source: Path) -> None:
     shots = split([planned("k", source)], detector="content", on_boundary="split", min_seconds=1.8, max_seconds=2.1)
     assert [verdict(shot) for shot in shots.values()] == [("rejected", "too_long"), ("kept", ""), ("rejected", "too_short")]
