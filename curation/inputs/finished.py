@@ -100,12 +100,13 @@ def _clip(path: str, whole: int, row: dict[str, Any], head: bytes) -> Sample:
 
 
 def known_of(source: Mapping[str, Any], start: Any, end: Any, scores: Mapping[str, Any], divided: bool) -> dict[str, Any]:
-    """What a first pass knew of a clip, for the second: labels, url, video; `origin`, its seconds in the first source; `scores`
-    by stage. Shots that were listed for a clip do not hold for a part of it."""
+    """What a first pass knew of a clip, as `planned` takes it: labels, url, video; `origin`, its seconds in the first source;
+    `scores` by stage. Shots that were listed for a clip do not hold for a part of it."""
     known = {name: value for name, value in source.items() if name not in NOT_LABELS and not (divided and name == "shots")}
     before = source.get("scores")
     return {
         **known,
+        "divided": divided,
         "url": source.get("url"),
         "video": source.get("video", ""),
         "origin": _origin(source.get("origin"), start, end),

@@ -15,6 +15,8 @@ from curation.sample import FAILED, REJECTED, Sample, Verdict
 
 STAGE = "inputs"
 """Who a clip was dropped by when it never reached a stage."""
+SHOT = re.compile(r"_s\d{3,}$")
+"""What `split_shots` adds to the key of a clip that it divides."""
 LARGEST = 1 << 63
 """Whole numbers are smaller: what reads the plan has 64 bits for them."""
 DEEPEST = 32
@@ -35,16 +37,18 @@ def planned(
     reason: str | None = None,
     error: DataError | None = None,
     place: str = "",
+    divided: bool = False,
     **extra: Any,
 ) -> Sample:
     """A planned clip. `start` and `end` are seconds in the file at `path`, both None for the whole file.
 
     `reason` rejects it at once, `error` fails it; a caption that is missing or no text does so too, and so does any value that
     JSON in UTF-8 does not hold: what is planned can always be written. `place`: where it stands in the input, for what is wrong.
-    `extra` goes into the metadata (labels, Panda-70M's `shots`, …).
+    `divided`: it is a shot of an earlier run, and its key may say so. `extra` goes into the metadata (labels, Panda-70M's
+    `shots`, …).
     """
     source: dict[str, Any] = {
-        "clip": safe_key(key),
+        "clip": safe_key(key, divided),
         "path": None,
         "video": "",
         "url": "",
@@ -160,11 +164,12 @@ def _check_order(source: dict[str, Any]) -> None:
         raise DataError("bad_timestamp", f"the clip ends at {end} s, before it starts at {start or 0.0} s")
 
 
-def safe_key(name: str) -> str:
-    """A WebDataset key out of any name: letters, digits, `_`, `-`; a changed name gets a hash, so that keys stay unique."""
+def safe_key(name: str, divided: bool = False) -> str:
+    """A WebDataset key out of any name: letters, digits, `_`, `-`; a changed name gets a hash, so that keys stay unique, and so
+    does one that a shot of another clip might get, unless it is a shot's."""
     text = files.as_utf8(name)
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", text)
-    if safe == text and 0 < len(safe) <= 96:
+    if safe == text and 0 < len(safe) <= 96 and (divided or not SHOT.search(safe)):
         return safe
     return f"{safe[:80]}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

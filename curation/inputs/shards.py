@@ -5,11 +5,11 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from curation.faults import DataError
 from curation.inputs import files, finished
-from curation.inputs.rows import each, failed, planned
+from curation.inputs.rows import SHOT, each, failed, planned
 from curation.sample import Sample
 from curation.storage import Storage
 
@@ -18,9 +18,10 @@ LARGEST_TEXT = 1 << 26
 
 
 def read_shards(folder: str, names: list[str]) -> Iterator[Sample]:
-    """Clips of the tars among the files of a folder: `KEY.mp4`, and a caption in `KEY.json` (ours) or `KEY.txt`.
+    """Clips of the tars among the files of a folder: `KEY.mp4` or another video, a caption in `KEY.json` (ours) or `KEY.txt`.
 
-    A tar with a ledger of ours beside it is read by that. One that cannot be read is one failed clip, and the next one follows.
+    A tar with a ledger of ours beside it is read by that. Keys of somebody else's are named after their tar, for they may begin
+    anew in each. A tar that cannot be read is one failed clip, and the next one follows.
     """
     tars = {files.stem(name) for name in names if files.suffix(name) == ".tar"}
     tables = {files.stem(name) for name in names if files.suffix(name) == ".parquet"}
@@ -29,39 +30,52 @@ def read_shards(folder: str, names: list[str]) -> Iterator[Sample]:
         path = files.join(folder, f"{stem}.tar")
         try:
             rows = finished.kept_rows(storage, stem) if stem in tables else None
-            clips = _Tar(path).clips() if rows is None else finished.read_rows(storage, path, stem, rows)
+            clips = _Tar(path, stem).clips() if rows is None else finished.read_rows(storage, path, stem, rows)
             yield from clips
         except Exception as error:  # noqa: BLE001 whatever a tar provokes belongs to it
             yield failed(f"{stem}.tar", path, error, path=path, member=finished.IN_A_TAR)
 
 
+class _Video(NamedTuple):
+    """A member of a tar."""
+
+    name: str
+    offset: int
+    size: int
+
+
 @dataclass
 class _Tar:
-    """Somebody's shard: what was found in it, by key."""
+    """Somebody's shard: what was found in it, by key (WebDataset's: a member's path up to the first dot of its name)."""
 
     path: str
-    videos: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    """Offset and size of each `KEY.mp4`."""
+    stem: str
+    videos: dict[str, list[_Video]] = field(default_factory=dict)
+    """Of each key those called KEY.mp4 or with another suffix of a video."""
     texts: dict[str, dict[str, Any] | DataError] = field(default_factory=dict)
-    strange: dict[str, str] = field(default_factory=dict)
-    """Key → a video that is not named as a sample's."""
+    further: dict[str, list[_Video]] = field(default_factory=dict)
+    """Of each key those called KEY.something.mp4: other views of it, unless there is none called KEY.mp4."""
+    nameless: list[str] = field(default_factory=list)
+    """Videos without a key."""
 
     def clips(self) -> Iterator[Sample]:
         """Of one that is damaged what stands before the damage; then it raises `DataError`."""
         damage = self._walk()
-        found = [(key, *place) for key, places in self.videos.items() for place in places]
+        videos = self.further | self.videos
+        found = [(key, video) for key, own in videos.items() for video in own]
         lone: dict[str, Any] = {"path": self.path, "member": finished.IN_A_TAR}
-        yield from each(found, lambda clip: [self._clip(*clip)], lambda clip: (clip[0], f"{self.path}: {clip[0]}"), **lone)
+        yield from each(
+            found, lambda clip: [self._clip(*clip)], lambda clip: (self._key(clip[0]), f"{self.path}: {clip[1].name}"), **lone
+        )
         if damage:
             raise DataError("bad_tar", damage)
         for key in self.texts:
-            if key not in self.videos:
-                yield planned(key, "", reason="no_video", **lone)
-        odd = [name for key, name in self.strange.items() if key not in self.videos]
-        if odd:
-            raise DataError("bad_member_name", f"{len(odd)} videos are not named KEY.mp4; the first is {odd[0]}")
-        if not self.videos and not self.texts:
-            raise DataError("no_clips", "holds no KEY.mp4")
+            if key not in videos:
+                yield planned(self._key(key), "", reason="no_video", **lone)
+        if self.nameless:
+            raise DataError("bad_member_name", f"{len(self.nameless)} videos have no key; the first is {self.nameless[0]}")
+        if not videos and not self.texts:
+            raise DataError("no_clips", "holds no video")
 
     def _walk(self) -> str:
         """Take down what the tar holds, and say what is wrong with it."""
@@ -78,31 +92,34 @@ class _Tar:
                 return f"not a readable tar: {error}"
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        key, _, ending = member.name.partition(".")
-        if key and ending == "mp4":
-            self.videos.setdefault(key, []).append((member.offset_data, member.size))
-        elif key and (ending == "json" or (ending == "txt" and key not in self.texts)):
+        folder, _, name = member.name.removeprefix("./").rpartition("/")
+        stem, _, ending = name.partition(".")
+        key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()
+        video = _Video(member.name, member.offset_data, member.size)
+        if files.is_video(member.name):
+            if not stem:
+                self.nameless.append(member.name)
+            else:
+                (self.further if "." in ending else self.videos).setdefault(key, []).append(video)
+        elif stem and (ending == "json" or (ending == "txt" and key not in self.texts)):
             self.texts[key] = _text(tar, member)
-        elif files.is_video(member.name):
-            self.strange[key] = member.name
 
-    def _clip(self, key: str, offset: int, size: int) -> Sample:
-        place: dict[str, Any] = {
-            "path": self.path,
-            "member": f"{key}.mp4",
-            "offset": offset,
-            "size": size,
-            "place": f"{self.path}: {key}",
-        }
+    def _key(self, key: str) -> str:
+        """Ours are told apart already."""
+        return key if finished.SHARD.fullmatch(self.stem) else f"{self.stem}_{key}"
+
+    def _clip(self, key: str, video: _Video) -> Sample:
+        place: dict[str, Any] = {"path": self.path, "member": video.name, "offset": video.offset, "size": video.size}
+        place["place"] = f"{self.path}: {video.name}"
         info = self.texts.get(key, {})
         if isinstance(info, DataError):
-            return planned(key, "", error=info, **place)
+            return planned(self._key(key), "", error=info, **place)
         known: dict[str, Any] = {}
         source = info.get("source")
         if isinstance(source, dict):
             scores = {name: values for name, values in info.items() if name not in finished.JOINED and isinstance(values, dict)}
-            known = finished.known_of(source, source.get("start"), source.get("end"), scores, bool(source.get("shot")))
-        return planned(key, info.get("caption"), **place, **known)
+            known = finished.known_of(source, source.get("start"), source.get("end"), scores, SHOT.search(key) is not None)
+        return planned(self._key(key), info.get("caption"), **place, **known)
 
 
 def _damage(file: IO[bytes], offset: int) -> str:

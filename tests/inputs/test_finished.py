@@ -96,7 +96,7 @@ def test_somebody_elses_table_beside_a_tar_is_no_ledger(tmp_path):
 
     tar(tmp_path / "00000.tar", sample("a"))
     pq.write_table(pa.table({"key": ["a"], "verdict": ["kept"]}), tmp_path / "00000.parquet")
-    assert verdicts(open_input(str(tmp_path))) == {"a": ""} == verdicts(open_input(str(tmp_path / "00000.tar")))
+    assert verdicts(open_input(str(tmp_path))) == {"00000_a": ""} == verdicts(open_input(str(tmp_path / "00000.tar")))
 
 
 def test_a_shard_that_is_gone_or_torn(tmp_path):
