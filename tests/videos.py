@@ -47,6 +47,7 @@ def write(
     options: dict[str, str] | None = None,
     colours: dict[str, Any] | None = None,
     interlaced: bool = False,
+    bframes: int | None = None,
 ) -> bytes:
     """Encode pictures, at `ticks` of 1/rate seconds or one after the other; also to `path` if given. `sound`: a silent track."""
     rate = Fraction(rate)
@@ -59,6 +60,8 @@ def write(
         stream.pix_fmt, stream.gop_size = pix_fmt, gop
         stream.codec_context.time_base = 1 / rate
         stream.codec_context.thread_count = 1
+        if bframes is not None:
+            stream.codec_context.max_b_frames = bframes
         if interlaced:
             stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         for tag, value in (colours or {}).items():

@@ -12,6 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from curation.media.picture import Frame, Turn, sdr
+from curation.media.video import Input, Reader
 
 FINEST_TIME_BASE = Fraction(1, 1_000_000)  # mp4 keeps a frame's duration in 32 bits of this
 RGB_AS = Colorspace.ITU709
@@ -68,9 +69,7 @@ class Encoder:
     def _start(self, frame: Frame, picture: av.VideoFrame) -> None:
         self._first = frame.ticks
         self._base = max(frame.time_base, FINEST_TIME_BASE)
-        read_back = _View(self._file)  # to put the index in front, the muxer reads what it has written
-        options = {"movflags": "faststart", "fflags": "bitexact"}
-        self._container = av.open(self._file, "w", format="mp4", container_options=options, io_open=lambda *_: read_back)
+        self._container = _mp4(self._file)
         x264 = {"crf": str(self.crf), "preset": self.preset, **STEADY}
         self._stream = stream = self._container.add_stream("libx264", rate=self.rate, options=x264)
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
@@ -119,6 +118,27 @@ def from_arrays(frames: np.ndarray, fps: float, crf: int = 14, preset: str = "me
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
         encoder.add(Frame(picture, Turn(), float(number / rate), float(1 / rate), number, 1 / rate))
     return encoder.finish()
+
+
+def copied(source: Input) -> bytes:
+    """The pictures of a file, packet by packet, as an mp4 of its own: without sound, and without what cameras and phones say of
+    place, device and owner. Its packets are to be `clean`. Raises `VideoError`."""
+    file = io.BytesIO()
+    with Reader(source) as reader, _mp4(file) as output:
+        stream = output.add_stream_from_template(reader.stream)
+        stream.time_base = reader.time_base
+        for packet in reader.packets():
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    return file.getvalue()
+
+
+def _mp4(file: io.BytesIO) -> av.container.OutputContainer:
+    """To be written, index in front."""
+    read_back = _View(file)  # to put the index in front, the muxer reads what it has written
+    options = {"movflags": "faststart", "fflags": "bitexact"}
+    return av.open(file, "w", format="mp4", container_options=options, io_open=lambda *_: read_back)
 
 
 class _View:

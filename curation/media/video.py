@@ -44,11 +44,12 @@ class VideoError(DataError):
 
 
 class Extent(NamedTuple):
-    """Frames of a file, ticks of the last one, and seconds until that one's end."""
+    """Frames of a file, ticks of the last one, seconds until that one ends; whether all its packets are frames that are shown."""
 
     frames: int
     last: int
     seconds: float
+    clean: bool
 
 
 class Reader:
@@ -83,6 +84,8 @@ class Reader:
             raise VideoError("bad_aspect_ratio", f"pixels of {self.pixel.numerator}:{self.pixel.denominator}")
         self.decoded = 0
         """Frames decoded so far."""
+        self.clean = True
+        """Whether, of the packets so far, the first is a key frame and none is hidden. A stream copy may have such."""
         self._last_packet: int | None = None  # decoding time of the last whole packet, in ticks
         self._zero: int | None = None  # ticks of the first frame
         self._last: int | None = None  # ticks of the last frame
@@ -101,6 +104,10 @@ class Reader:
     def close(self) -> None:
         self._container.close()
         self._file.close()
+
+    @property
+    def stream(self) -> av.VideoStream:
+        return self._stream
 
     @property
     def time_base(self) -> Fraction:
@@ -157,27 +164,29 @@ class Reader:
 
     def extent(self) -> Extent:
         """By reading packets and decoding none. Use it on a fresh reader. Raises `VideoError` as `frames`."""
-        shown = [(p.pts or 0, p.duration or 0) for p in self._packets() if p.size and not p.is_discard]
+        shown = [(p.pts or 0, p.duration or 0) for p in self.packets() if p.size and not p.is_discard]
         self._check_whole()
         if not shown:
-            return Extent(0, 0, 0.0)
+            return Extent(0, 0, 0.0, False)
         (first, _), (last, duration) = min(shown), max(shown)
         step = duration or round(1 / self.rate / self.time_base)
-        return Extent(len(shown), last - first, float((last - first + step) * self.time_base))
+        return Extent(len(shown), last - first, float((last - first + step) * self.time_base), self.clean)
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def packets(self) -> Iterator[av.Packet]:
         """Whole packets, up to the first that is not: `_check_whole` says whether that is the end of the file."""
         with suppress(av.error.FFmpegError):
             for packet in self._container.demux(self._stream):
                 if packet.size and packet.is_corrupt:
                     return
                 if packet.size:
+                    begins = self._last_packet is None
+                    self.clean = self.clean and not packet.is_discard and (packet.is_keyframe or not begins)
                     self._last_packet = packet.dts
                 yield packet
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
         damaged: Exception | None = None
-        for packet in self._packets():
+        for packet in self.packets():
             try:
                 pictures = packet.decode()
             except av.error.FFmpegError as error:

@@ -55,7 +55,7 @@ class Video(Model):
     frames: Annotated[int, Field(ge=1)]
     seconds: Annotated[float, Field(ge=0)]
     encoded: bool
-    """False: the source file byte for byte. True: cut or converted, H.264 yuv420p."""
+    """False: the packets of the source file, copied. True: cut or converted, H.264 yuv420p."""
 
 
 class Mask(Model):

@@ -32,7 +32,8 @@ class SplitShots(Stage):
     """Cut each planned clip out of its source, frame by frame exact, and divide or drop it at shot boundaries (PAPER.md §1.3).
 
     A clip holds the frames with start − h ≤ time < end − h, h half a frame: adjacent clips share no frame and lose none, and
-    times rounded to milliseconds mean the same frames. A whole file without a cut, H.264 in mp4, passes byte for byte.
+    times rounded to milliseconds mean the same frames. Of a whole file without a cut, H.264 in mp4, the packets are copied. No
+    clip has sound, or what a camera said of place, device and owner.
 
     Nothing is encoded but what is kept in the end (`promise`). With `on_boundary: drop` a clip is not looked at beyond its first
     cut, nor a clip of one shot beyond `max_seconds`: its metadata then say `complete: false`, and `frames`, `end`, `shots`,
@@ -145,12 +146,13 @@ class SplitShots(Stage):
     def _redeemed(self, sample: Sample, mp4: bytes | Exception | None) -> Result:
         """With its mp4, from now on without the version of the source file: what is published does not depend on a file's age."""
         from curation.media import source
+        from curation.media.encode import copied
 
         if isinstance(mp4, Exception):
             return mp4
         try:
             facts = sample.meta[self.name]
-            sample.files["mp4"] = mp4 or source.open_source(sample.meta["source"], facts.get("file")).read()
+            sample.files["mp4"] = mp4 or copied(source.open_source(sample.meta["source"], facts.get("file")).input)
         except DataError as error:
             return error
         facts.pop("file", None)
@@ -179,11 +181,13 @@ class SplitShots(Stage):
         except VideoError as error:
             return error
 
-    def _whole(self, sample: Sample, opened: Opened, reader: Reader) -> Result:
-        """A file that passes as it is: only its packets are counted, and its first frame is decoded for the size."""
+    def _whole(self, sample: Sample, opened: Opened, reader: Reader) -> Result | None:
+        """A file whose packets pass: they are counted only, and its first frame is decoded for the size."""
         from curation.media import cut, video
 
         extent = video.extent(opened.input)
+        if not extent.clean:
+            return None  # of its packets not all are frames: it is decoded to see which
         first = next(video.frames(opened.input))
         if first.interlaced and self.interlaced == "reject":
             return Reject("interlaced")
@@ -275,7 +279,7 @@ class SplitShots(Stage):
             return Reject("shot_boundary")
         if len(shots) > 1:
             return [self._child(sample, number, shot, common, reader) for number, shot in enumerate(shots)]
-        passes = _is_file(sample.meta["source"]) and reader.is_plain and not cutter.dropped_frames
+        passes = _is_file(sample.meta["source"]) and reader.is_plain and reader.clean and not cutter.dropped_frames
         return self._shot(sample, 0, shots[0], common, reader, passes)
 
     def _child(self, sample: Sample, number: int, shot: Shot, common: dict[str, Any], reader: Reader) -> Sample:

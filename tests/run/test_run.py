@@ -201,7 +201,7 @@ def test_finished_shards_are_an_input(recipe, folder, tmp_path):
     done = curation("run", recipe(), "--input", tmp_path / "first", "--output", tmp_path / "second", "--local")
     assert done.returncode == 0 and "planned 3 = kept 3" in done.stdout
     first, second = (pictures(tmp_path / name) for name in ("first", "second"))
-    assert first == second and len(first) == 3 * 4, "whole clips pass byte for byte"
+    assert first == second and len(first) == 3 * 4, "the packets of whole clips are copied"
 
 
 def pictures(out: Path) -> dict[str, bytes]:
