@@ -196,10 +196,16 @@ class Storage:
     @contextmanager
     def _claimed(self) -> Iterator[Claim]:
         path = self.local(".lock")
-        lock = FileLock(path, timeout=0)
+        lock: FileLock | SoftFileLock = FileLock(path, timeout=0, fallback_to_soft=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with warnings.catch_warnings(action="ignore"):  # filelock's own word on soft locks
+            try:
+                lock.acquire()
+            except OSError as error:
+                if error.errno != errno.ENOSYS:
+                    raise
+                path = self.local(".softlock")  # the other one is there now, held by nobody
+                lock = SoftFileLock(path, timeout=0)
                 lock.acquire()
         except Timeout as error:
             killed = f" (or was killed: this disk knows no locks; delete {path} then)" if isinstance(lock, SoftFileLock) else ""
