@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def knobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path, **heads: Any) -> Path:
     """The recipe that we ship, with these knobs on top of its own, and the quality filter that it leaves to the user."""
-    made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text()) | heads
+    made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text()) | deepcopy(heads)
     for head in ("plan", "clips"):
         for stage in made.get(head, []):
             ((stage_name, own),) = stage.items()
