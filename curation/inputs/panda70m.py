@@ -100,7 +100,8 @@ def _finder(videos: str) -> Any:
 
 
 def read_download(root: str) -> Iterator[Sample]:
-    """Clips of the downloader's layout: `00000/0000000_00000.{mp4,txt,json}` below `root`, or `root` being one such folder."""
+    """Clips of the downloader's layout: `00000/0000000_00000.{mp4,txt,json}` below `root`, or `root` being one such folder. A
+    video that is called otherwise is a clip, too."""
     for inner, names in files.walk(root):
         folder = files.join(root, inner) if inner else root
         if isinstance(names, OSError):
@@ -109,9 +110,10 @@ def read_download(root: str) -> Iterator[Sample]:
         stems: dict[str, dict[str, str]] = {}
         for name in names:
             kind = ".mp4" if files.is_video(name) else files.suffix(name)
-            if kind in (".mp4", ".txt", ".json") and re.fullmatch(r"\d{7}(_\d{5})?", files.stem(name)):
+            if kind in (".mp4", ".txt", ".json"):
                 stems.setdefault(files.stem(name), {})[kind] = files.join(folder, name)
-        yield from each(sorted(stems.items()), _downloaded, lambda item: (item[0], next(iter(item[1].values()))))
+        found = {stem: own for stem, own in stems.items() if ".mp4" in own or re.fullmatch(r"\d{7}(_\d{5})?", stem)}
+        yield from each(sorted(found.items()), _downloaded, lambda item: (item[0], next(iter(item[1].values()))))
 
 
 def _downloaded(item: tuple[str, dict[str, str]]) -> Iterator[Sample]:

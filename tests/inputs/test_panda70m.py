@@ -107,3 +107,14 @@ def test_the_real_extract(panda):
 @pytest.mark.parametrize("text, value", [("0:01:20.880", 80.88), ("00:00:00", 0.0), ("1:00:00.001", 3600.001), ("12.5", 12.5)])
 def test_timecodes(text, value):
     assert seconds(text) == value
+
+
+def test_a_video_of_another_name_in_the_download_layout_is_a_clip_too(tmp_path):
+    folder = tmp_path / "00000"
+    folder.mkdir()
+    for name in ("0000001_00000", "10000002_00000", "mine"):
+        (folder / f"{name}.mp4").write_bytes(b"x")
+        (folder / f"{name}.txt").write_text("A cat.")
+    (folder / "notes.txt").write_text("words")
+    clips = list(panda70m.read_download(str(tmp_path)))
+    assert [(s.key, s.alive) for s in clips] == [("0000001_00000", True), ("10000002_00000", True), ("mine", True)]
