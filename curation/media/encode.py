@@ -89,7 +89,6 @@ class Encoder:
         if picture.format.is_rgb:  # it keeps the mark of RGB otherwise, which is no way to store 4:2:0
             to: dict[str, Any] = {"format": "yuv420p", "dst_color_range": "MPEG", "dst_colorspace": RGB_AS}
             picture = self._reformatter.reformat(picture, **to, threads=1)
-            picture.colorspace = RGB_AS
         elif picture.format.name != "yuv420p" or picture.color_range == ColorRange.JPEG:
             picture = self._reformatter.reformat(picture, format="yuv420p", dst_color_range="MPEG", threads=1)
         if (picture.width, picture.height) != (width, height):
