@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,6 +10,13 @@ KEPT: Literal["kept"] = "kept"
 REJECTED: Literal["rejected"] = "rejected"
 FAILED: Literal["failed"] = "failed"
 STATUSES = (KEPT, REJECTED, FAILED)
+SHOT = re.compile(r"_s\d{3,}$")
+"""How the key of a shot ends, as `shot_key` makes it."""
+
+
+def shot_key(key: str, number: int) -> str:
+    """Of a shot of the clip `key`. A planned clip has such a key only if it is a shot of an earlier run."""
+    return f"{key}_s{number:03d}"
 
 
 @dataclass(frozen=True)

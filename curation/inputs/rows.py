@@ -11,12 +11,10 @@ from typing import Any, TypeVar
 
 from curation.faults import DataError, is_infrastructure, one_line
 from curation.inputs import files
-from curation.sample import FAILED, REJECTED, Sample, Verdict
+from curation.sample import FAILED, REJECTED, SHOT, Sample, Verdict
 
 STAGE = "inputs"
 """Who a clip was dropped by when it never reached a stage."""
-SHOT = re.compile(r"_s\d{3,}$")
-"""What `split_shots` adds to the key of a clip that it divides."""
 LARGEST = 1 << 63
 """Whole numbers are smaller: what reads the plan has 64 bits for them."""
 DEEPEST = 32

@@ -9,8 +9,8 @@ from typing import IO, Any, NamedTuple
 
 from curation.faults import DataError
 from curation.inputs import files, finished
-from curation.inputs.rows import SHOT, each, failed, planned
-from curation.sample import Sample
+from curation.inputs.rows import each, failed, planned
+from curation.sample import SHOT, Sample
 from curation.storage import Storage
 
 LARGEST_TEXT = 1 << 26

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from curation.faults import DataError
 from curation.machine import has_bf16
-from curation.sample import REJECTED, Sample, Verdict
+from curation.sample import REJECTED, Sample, Verdict, shot_key
 from curation.stage import IN_HAND, Reject, Resources, Result, Stage
 from curation.stages.promise import by_source, found_again, spend, verdict
 from curation.store import store
@@ -283,7 +283,7 @@ class SplitShots(Stage):
         return self._shot(sample, 0, shots[0], common, reader, passes)
 
     def _child(self, sample: Sample, number: int, shot: Shot, common: dict[str, Any], reader: Reader) -> Sample:
-        child = Sample(f"{sample.key}_s{number:03d}", dict(sample.files), deepcopy(sample.meta), seconds=dict(sample.seconds))
+        child = Sample(shot_key(sample.key, number), dict(sample.files), deepcopy(sample.meta), seconds=dict(sample.seconds))
         result = self._shot(child, number, shot, common, reader, passes=False)
         return child.drop(Verdict(REJECTED, self.name, result.reason)) if isinstance(result, Reject) else child
 
