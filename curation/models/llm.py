@@ -202,7 +202,11 @@ def _engine(folder: Path, device: str, memory: float) -> Any:
         seed=0,
         **room,
     )
-    return LLMEngine.from_engine_args(arguments)
+    threads = torch.set_num_threads
+    try:
+        return LLMEngine.from_engine_args(arguments)
+    finally:
+        torch.set_num_threads = threads  # vLLM makes it do nothing; later stages of this process count on it
 
 
 def _sampling(question: Question) -> Any:

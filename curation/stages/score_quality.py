@@ -59,9 +59,6 @@ class ScoreQuality(Stage):
 
     def load(self) -> None:
         if self.labels_from == "model":
-            import torch
-
-            torch.set_num_threads(1)
             self._network = _network(self.weights, self.share)
             self._classes = [class_of(label) for label in self._network.labels]
             if missing := [name for name in CLASSES if name not in self._classes]:

@@ -81,11 +81,8 @@ class SplitShots(Stage):
 
     def load(self) -> None:
         if self.detector == "transnetv2":
-            import torch
-
             from curation.models import device, transnetv2
 
-            torch.set_num_threads(1)
             self._network = transnetv2.Detector(store.path("transnetv2"), self.precision, device.pick(self.share))
 
     def process_batch(self, samples: Sequence[Sample]) -> list[Result]:

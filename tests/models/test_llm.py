@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from curation.faults import is_infrastructure
+from curation.models import device
 from curation.models.llm import Asker, EngineError, Question, Unanswerable, Vllm
 from curation.models.spans import answer
 from curation.models.wordnet import WordNet
@@ -130,6 +131,15 @@ def test_the_engine_is_this_process_and_leaves_nothing(mistral: Vllm, tmp_path: 
     assert not [thread for thread in threading.enumerate() if thread is second.thread]
     with pytest.raises(EngineError, match="closed"):
         second([Question([], None, 3)])
+
+
+@pytest.mark.paper
+def test_other_models_of_the_process_compute_on_one_thread(mistral: Vllm) -> None:
+    """vLLM takes torch's knob for that away; on two threads Stable Diffusion gave other bytes than in a worker of its own."""
+    import torch
+
+    torch.set_num_threads(2)
+    assert torch.get_num_threads() == 2 and device.pick(0.0) == "cpu" and torch.get_num_threads() == 1
 
 
 @pytest.mark.paper

@@ -140,4 +140,5 @@ def test_several_units_in_the_hands_of_gpu_workers_change_no_byte(knobs: dict[st
             several = curated("paper", knobs, tmp_path / "several", SHORT, head.address, **heads)
         finally:
             head.stop()
-    assert len(members(alone)) == 6 and tars(several) == tars(alone)
+    same = tars(several) == tars(alone)  # pytest would look for the difference for ten minutes
+    assert len(members(alone)) == 6 and same
