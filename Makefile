@@ -1,5 +1,6 @@
 # Every target sets up what it needs in .venv and says what it does.
 #   make curate [INPUT=sample|panda70m|PATH] [OUTPUT=runs/NAME] [RECIPE=auto|NAME|FILE.yaml] [ARGS="--local --limit 100"]
+#   make submit INPUT=… OUTPUT=… ADDRESS=http://HEAD:8265 [RECIPE=…] [ARGS="--env NAME"]     paths that the cluster sees, or URLs
 #   make train  [SHARDS=runs/sample] [CONFIG=train-tiny|NAME|FILE.yaml] [TRAIN=runs/train-tiny]
 PYTHON ?= python3
 INPUT  ?= sample
@@ -9,10 +10,11 @@ ARGS   ?=
 CONFIG ?= train-tiny
 SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
+ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate train test test-base test-slow test-paper test-faults check fmt schemas clean
+.PHONY: curate submit train test test-base test-slow test-paper test-faults check fmt schemas docs clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -30,10 +32,19 @@ PAPER  := .venv-paper/bin
 	@$(BIN)/pip install -qq --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+.venv/.docs: .venv/.base
+	@echo "== adding what builds the documentation"
+	@$(BIN)/pip install -qq --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 curate: .venv/.base
 	@echo "== curating $(INPUT) into $(OUTPUT)"
 	@$(BIN)/curation run "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
 	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT)"
+
+submit: .venv/.base
+	@echo "== submitting $(INPUT) to the Ray cluster at $(ADDRESS), into $(OUTPUT)"
+	@$(BIN)/curation submit "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" --address "$(ADDRESS)" $(ARGS)
 
 train: .venv/.train
 	@test -d "$(SHARDS)" || { echo "no shards in $(SHARDS): make curate writes runs/sample"; exit 2; }
@@ -82,6 +93,11 @@ fmt: .venv/.dev
 schemas: .venv/.dev
 	@echo "== writing schemas/ from the code"
 	@$(BIN)/python -m curation.schemas schemas
+
+docs: .venv/.docs
+	@echo "== building the documentation into build/site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "== open build/site/index.html"
 
 clean:
 	@echo "== removing .venv, .venv-paper, caches, runs/sample and runs/train-tiny (fetched models stay in ~/.cache/curation)"

@@ -16,10 +16,16 @@ RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, 
 Input = Annotated[str, typer.Option("--input", help="sample, panda70m, a CSV or table, a folder, or shards; path or URL")]
 Output = Annotated[str, typer.Option("--output", help="the run directory: plan/, shards/, recipe.yaml, run.json; path or URL")]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="a run directory, path or URL")]
-Videos = Annotated[str | None, typer.Option(help="folder of the source videos of a Panda-70M CSV [default: videos/ beside it]")]
+Videos = Annotated[
+    str | None,
+    typer.Option(
+        help="where the videos of a CSV or table lie, which names nothing outside",
+        show_default="Panda-70M: videos/ beside the CSV",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="plan only the first N clips")]
 Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray: the same bytes")]
-Address = Annotated[str | None, typer.Option(help="of a running Ray cluster [default: $RAY_ADDRESS, else start one here]")]
+Address = Annotated[str | None, typer.Option(help="of a running Ray cluster", show_default="$RAY_ADDRESS, else start one here")]
 
 
 @app.command()
@@ -62,13 +68,20 @@ def submit(
     videos: Videos = None,
     limit: Limit = None,
     address: Annotated[str, typer.Option(envvar="RAY_API_SERVER_ADDRESS", help="the dashboard")] = "http://127.0.0.1:8265",
-    python: Annotated[str, typer.Option(help="the interpreter on the cluster that has curation")] = sys.executable,
+    python: Annotated[
+        str | None, typer.Option(help="the interpreter there that has curation", show_default="python; this one on this machine")
+    ] = None,
+    working_dir: Annotated[str | None, typer.Option(help="send this folder along: small files that the job needs")] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="send this variable along, too")] = None,
 ) -> None:
-    """The same run as a job on a running Ray cluster: logs followed, exit status passed on."""
+    """The same run as a job on a running Ray cluster: logs followed, exit status passed on; Ctrl-C asks whether it should go on.
+
+    The token of a cluster that asks for one stands in RAY_AUTH_TOKEN, or in the file RAY_AUTH_TOKEN_PATH.
+    """
     from curation.run import submit as submits
 
-    options = {"address": address, "videos": videos, "limit": limit, "python": python}
-    raise typer.Exit(submits.submit(recipe, input, output, **options))  # type: ignore[arg-type]
+    where = {"address": address, "python": python, "working_dir": working_dir}
+    raise typer.Exit(submits.submit(recipe, input, output, videos=videos, limit=limit, env=env or (), **where))  # type: ignore[arg-type]
 
 
 @app.command()
@@ -77,22 +90,41 @@ def verify(
     sample: Annotated[int | None, typer.Option(min=1, help="check so many shards only, always the same")] = None,
     address: Annotated[str | None, typer.Option(help="of a running Ray cluster, to check there")] = None,
 ) -> None:
-    """Decode and cross-check everything in a run directory, on all cores or on a cluster. Exit status 1: problems were found."""
+    """Decode and cross-check everything in a run directory, on all cores or on a cluster. Exit status 1: problems were found;
+    damaged shards are noted, and `run` makes them anew."""
     from curation import console, storage
-    from curation.shards import verify
+    from curation.shards import repair, verify
 
     check = None
     if address:
         from curation.run.check import OnCluster
 
         check = OnCluster(address)
+    place, damage, problems = storage.Storage.at(out), verify.Damage(), 0
     with console.counting("verify", None) as count:
-        problems = 0
-        for problem in verify.verify(storage.Storage.at(out), count.add, sample, check=check):
+        for problem in verify.verify(place, count.add, sample, check=check, damage=damage):
             print(problem, flush=True)
             problems += 1
     print(f"{out}: {problems} problems" if problems else f"{out}: no problem found")
+    if damage.files or damage.groups:
+        with place.claim():
+            repair.note(place, damage.files, damage.groups)
+        print(f"{len(damage.files)} damaged ledgers or shards are noted: the command that made them makes them anew")
     raise typer.Exit(bool(problems))
+
+
+@app.command()
+def forget(
+    out: Out,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="of clips, or of shots of them")] = None,
+    file: Annotated[Path | None, typer.Option(help="a key a line; those that are not in the run are kept out of it, too")] = None,
+) -> None:
+    """Take clips out of shards, ledgers, plan and caches for good. Their keys stay, so that no run and no retry brings them back;
+    what was made from the shards elsewhere (a trained model, a copy, an export) is not reached."""
+    from curation.run import run as runs
+
+    found = runs.forget(out, keys or [], file)
+    print(f"{found.clips} clips forgotten: {found.ledgers} ledgers and {found.parts} parts of the plan were rewritten")
 
 
 @app.command()
@@ -131,7 +163,7 @@ def sample(
     reference: Annotated[list[str] | None, typer.Option(help="WORD=PICTURE: the picture shows this word of the prompt")] = None,
     background: Annotated[Path | None, typer.Option(help="a picture of the background")] = None,
     shards: Annotated[str | None, typer.Option(help="take prompt and references from a clip of these shards")] = None,
-    key: Annotated[str | None, typer.Option(help="the clip [default: the first]")] = None,
+    key: Annotated[str | None, typer.Option(help="the clip", show_default="the first")] = None,
     seed: Annotated[int, typer.Option(help="another number, another video")] = 0,
 ) -> None:
     """Make a video from a prompt and pictures bound to its words, or from a clip's own."""
@@ -170,11 +202,13 @@ def main() -> None:
     """Entry point: errors with a known cause become one line on standard error."""
     from curation import faults, recipe, storage
     from curation.inputs.files import InputError
-    from curation.run import engine, lanes, plan
+    from curation.run import ending, engine, lanes, plan
+    from curation.shards.forget import ForgetError
     from curation.store import store
     from curation.trainer.errors import TrainerError
 
     known = (
+        ForgetError,
         InputError,
         TrainerError,
         recipe.RecipeError,
@@ -188,6 +222,8 @@ def main() -> None:
         app()
     except known as error:
         sys.exit(_complain(str(error), 2))
+    except ending.Interrupted as told:
+        sys.exit(_complain(str(told), told.status))
     except engine.BrokenError as error:
         sys.exit(_complain(str(error), 1))
     except faults.StageBug as error:

@@ -46,12 +46,14 @@ SCHEMA = pa.schema(
         ("seconds", pa.map_(pa.string(), pa.float32())),
         ("offset", pa.int64()),
         ("size", pa.int64()),
+        ("crc32", pa.int64()),
     ]
 )
 """`shard`: "" until the unit is packed; `unit`: its number in the group; `attempt`: 0, more by `retry`; `clip`: key of the
 planned clip, `key`: of the sample; `start`, `end`: seconds in the source file; `scores`: JSON of what every stage recorded;
 `source`: JSON of what the input said; `width` … `frames`: of the clip's video, null unless known; `seconds`: what each stage
-spent on it; `offset`, `size`: where its members lie in the tar, null unless kept."""
+spent on it; `offset`, `size`: where its members lie in the tar, and `crc32` of
+those bytes, null unless kept."""
 
 WRITE = "write"
 """Who a clip was dropped by when it could not be written."""
@@ -127,8 +129,7 @@ def row(unit: Unit, attempt: int, sample: Sample, facts: Mapping[str, Any]) -> d
         "source": compact(carried(source)),
         **{column: facts.get(column) for column in ("width", "height", "fps", "frames")},
         "seconds": list(sample.seconds.items()),
-        "offset": None,
-        "size": None,
+        **dict.fromkeys(("offset", "size", "crc32")),
     }
 
 
@@ -152,7 +153,8 @@ def _without_masks(value: Any) -> Any:
 def encoded(table: pa.Table, **facts: int) -> bytes:
     """A ledger as the bytes of its file; `facts` are what `FACTS` says."""
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({FACTS: json.dumps(facts)}), buffer, compression="zstd")
+    told = table.replace_schema_metadata({FACTS: json.dumps(facts)})
+    pq.write_table(told, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
 
@@ -167,8 +169,9 @@ def facts_of(metadata: pq.FileMetaData) -> dict[str, int]:
 
 
 def read(storage: Storage, name: str) -> tuple[pa.Table, dict[str, int]]:
-    """A ledger whole, and what it says of itself. Raises `FileNotFoundError`."""
-    with pq.ParquetFile(io.BytesIO(storage.read(name))) as file:
+    """A ledger whole, held to its checksums, and what it says of itself. Raises `FileNotFoundError`, and OSError or Arrow's
+    errors when it is damaged."""
+    with pq.ParquetFile(io.BytesIO(storage.read(name)), page_checksum_verification=True) as file:
         return file.read(), facts_of(file.metadata)
 
 

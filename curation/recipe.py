@@ -20,6 +20,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from curation import __version__
 from curation.fingerprint import libraries
+from curation.limits import Limits
 from curation.stage import Stage, Window
 from curation.store import store
 from curation.store.weights import weights_digest
@@ -52,14 +53,6 @@ class Units:
     """Clips that reach the clip stages, per unit. A source's clips stay together up to twice as many."""
     seconds: Annotated[float, Field(gt=0)] = 300.0
     """Seconds of video per unit; a clip of unknown length counts as 30."""
-
-
-@dataclass(kw_only=True)
-class Limits:
-    """What a run bears."""
-
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """The run exits with 3 when a larger share of its clips failed; after 1,000 clips it does not wait for its end with that."""
 
 
 @dataclass(kw_only=True)
@@ -174,6 +167,7 @@ def load(path: str | Path) -> Recipe:
         raise RecipeError(f"{path}: `clips:` names no stage; a run needs at least one")
     _check_order(recipe)
     for i, stage in enumerate(recipe.clips):
+        stage.limits = recipe.limits
         stage.serve(reduce(or_, (later.window() for later in recipe.clips[i + 1 :]), Window()))
     return recipe
 

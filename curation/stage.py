@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
 from curation.faults import DataError, StageBug, is_infrastructure, one_line
+from curation.limits import Limits, watchdog
 from curation.sample import FAILED, REJECTED, Sample, Verdict
 
 IN_HAND = 2
@@ -66,6 +68,9 @@ class Stage:
     writes: ClassVar[tuple[str, ...]] = ()
     promises: ClassVar[tuple[str, ...]] = ()
 
+    limits = Limits()
+    """What the run bears of a clip: the recipe's own."""
+
     workers: int | None = None
     """Workers of this stage; None lets the engine choose by the machine."""
     gpus: float | None = None
@@ -99,6 +104,11 @@ class Stage:
 
     def serve(self, window: Window) -> None:
         """What the stages after this one want; for the stage that makes it."""
+
+    def watch(self, samples: Sequence[Sample]) -> AbstractContextManager[None]:
+        """For work on these samples: past what the run bears it is interrupted, and ends as their error. `apply` watches what it
+        calls; a stage that takes apart what it is given watches each part."""
+        return watchdog.watch(self.limits.left(samples), self.name, (sample.key for sample in samples))
 
     def load(self) -> None:
         """Once per worker, before the first sample: heavy imports and weights."""
@@ -168,7 +178,7 @@ def apply(
 
 def _run_batch(stage: Stage, work: Callable[[Sequence[Sample]], Sequence[Result]], batch: Sequence[Sample]) -> list[list[Sample]]:
     known = [(set(s.files), set(s.meta)) for s in batch]
-    results = _caught(work, batch)
+    results = _caught(stage, work, batch, batch)
     if isinstance(results, Exception):
         if len(batch) > 1:
             return [_run_batch(stage, work, [sample])[0] for sample in batch]
@@ -208,15 +218,16 @@ def verdict_of(stage: str, error: Exception) -> Verdict:
 
 def _timed(stage: Stage, sample: Sample) -> Result:
     start = time.perf_counter()
-    result = _caught(stage.process, sample)
+    result = _caught(stage, stage.process, sample, [sample])
     sample.seconds[stage.name] = sample.seconds.get(stage.name, 0.0) + time.perf_counter() - start
     return result
 
 
-def _caught(work: Callable[[Any], T], argument: Any) -> T | Exception:
-    """What the work gives, or the error that belongs to a sample; what is the code's or our side's fault passes through."""
+def _caught(stage: Stage, work: Callable[[Any], T], argument: Any, samples: Sequence[Sample]) -> T | Exception:
+    """What the work on samples gives, or the error that belongs to them; the code's or our side's fault passes through."""
     try:
-        return work(argument)
+        with stage.watch(samples):
+            return work(argument)
     except StageBug:
         raise
     except Exception as error:  # noqa: BLE001 the only broad except: whatever a clip provokes belongs to that clip

@@ -22,7 +22,7 @@ LAYERS = [
     {"inputs", "stages"},
     {"stage"},
     {"ledger"},
-    {"media", "models", "remote", "sample", "storage", "store"},
+    {"limits", "media", "models", "remote", "sample", "storage", "store"},
     {"faults", "fingerprint", "machine"},
 ]
 """Imports run downwards, or sideways within a layer."""

@@ -27,6 +27,10 @@ OF_ONE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirect
 """Errors that tell of one file, and leave the others readable."""
 
 
+LONGEST_TEXT = 1 << 24
+"""Characters of a caption's file, which may hold all that a downloader knew of the video; yt-dlp writes up to a million."""
+
+
 class InputError(Exception):
     """One line: what was looked for, where, and what would be right."""
 
@@ -37,6 +41,16 @@ def is_url(path: str) -> bool:
 
 def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a path leads to something in a folder, by its words alone: a link in the folder is its owner's."""
+    if is_url(path) != is_url(root) or "::" in path:
+        return False
+    if is_url(path):
+        return f"{path}/".startswith(f"{root.rstrip('/')}/") and ".." not in path.split("/")
+    own, top = (os.path.abspath(place) for place in (path, root))  # noqa: PTH100 without looking at links
+    return own == top or own.startswith(f"{top.rstrip('/')}/")
 
 
 def is_file(path: str) -> bool:
@@ -73,26 +87,40 @@ def listing(folder: str) -> tuple[list[str], list[str]]:
         entries = [(e["name"].rstrip("/").rsplit("/", 1)[-1], e["type"] == "directory") for e in fs.ls(inner, detail=True)]
     else:
         with os.scandir(folder) as scan:
-            entries = [(e.name, e.is_dir()) for e in scan]
+            entries = [(e.name, _is_folder(e)) for e in scan]
     entries = sorted(e for e in entries if e[0] and not e[0].startswith("."))
     return [n for n, is_dir in entries if is_dir], [n for n, is_dir in entries if not is_dir]
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link that leads to itself
+        if error.errno in ABSENT:
+            return False
+        raise
+
+
 def walk(folder: str) -> Iterator[tuple[str, list[str] | OSError]]:
     """(folder relative to the top, its files), depth first, in sorted order, one folder in memory at a time. A folder below the
-    top that cannot be listed comes with its error in place of the files."""
-    stack = [""]
+    top that cannot be listed comes with its error in place of the files; a link to a folder above itself is passed over."""
+    stack: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while stack:
-        inner = stack.pop()
+        inner, above = stack.pop()
+        path = join(folder, inner) if inner else folder
         try:
-            folders, names = listing(join(folder, inner) if inner else folder)
-        except OF_ONE_FILE as error:
-            if not inner:
+            state = None if is_url(path) else _stat(path)
+            here = frozenset({(state.st_dev, state.st_ino)} if state else ())
+            if here & above:
+                continue
+            folders, names = listing(path)
+        except OSError as error:
+            if not inner or not (isinstance(error, OF_ONE_FILE) or error.errno in ABSENT):
                 raise
             yield inner, error
             continue
         yield inner, names
-        stack += [f"{inner}/{name}".lstrip("/") for name in reversed(folders)]
+        stack += [(f"{inner}/{name}".lstrip("/"), above | here) for name in reversed(folders)]
 
 
 def open_text(path: str) -> IO[str]:
@@ -107,8 +135,14 @@ def open_bytes(path: str) -> IO[bytes]:
 
 
 def read_text(path: str) -> str:
+    """A small file. Raises `DataError` when it is none: a caption is no pipe and no device, and not of gigabytes."""
+    if not is_url(path) and exists(path) and not is_file(path):
+        raise DataError("bad_caption", "it is not a file")
     with open_text(path) as file:
-        return file.read()
+        content = file.read(LONGEST_TEXT + 1)
+    if len(content) > LONGEST_TEXT:
+        raise DataError("bad_caption", f"more than {LONGEST_TEXT:,} characters")
+    return content
 
 
 def read_object(path: str) -> dict[str, Any]:

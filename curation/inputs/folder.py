@@ -67,23 +67,27 @@ class Beside:
         yield planned(key, caption, path=path, video=known, url=url, error=error, place=place)
 
 
-def read_table(path: str, names: list[str]) -> Iterator[Sample]:
-    """Rows with a path (relative to the table's folder, absolute or a URL), a caption, and optionally start, end, url."""
+def read_table(path: str, names: list[str], videos: str | None = None) -> Iterator[Sample]:
+    """Rows with a path, a caption, and optionally start, end, url. A path is relative to the table's folder or to `videos`, or
+    leads into one of them: a table is no reason to read other files."""
     where, what = column(names, PATH_COLUMNS), column(names, CAPTION_COLUMNS)
     if not where or not what:
         needs = f"a path column ({', '.join(PATH_COLUMNS)}) and a caption column ({', '.join(CAPTION_COLUMNS)})"
         raise files.InputError(f"{path}: needs {needs}")
     folder = path.rsplit("/", 1)[0] if "/" in path else "."
     rows = table(path, [name for name in names if name in (where, what, *OWN_COLUMNS)])
-    return each(rows, lambda row: [_table_row(row, folder, where, what)], lambda row: (f"row{row.number}", row.place()))
+    roots = [videos, folder] if videos else [folder]
+    return each(rows, lambda row: [_table_row(row, roots, where, what)], lambda row: (f"row{row.number}", row.place()))
 
 
-def _table_row(row: Row, folder: str, where: str, what: str) -> Sample:
+def _table_row(row: Row, roots: list[str], where: str, what: str) -> Sample:
     values = row.checked()
     name = values.get(where)
     if not isinstance(name, str) or not name:
         raise DataError("bad_path", "no path")
-    file = name if files.is_url(name) or name.startswith("/") else files.join(folder, name)
+    file = name if files.is_url(name) or name.startswith("/") else files.join(roots[0], name)
+    if not any(files.is_below(file, root) for root in roots):
+        raise DataError("outside_input", f"{name} is not below {' or '.join(roots)}; --videos says where else videos lie")
     start, end = moment("start", values.get("start")), moment("end", values.get("end"))
     part = "" if start is None else f"_{round(start * 1000)}"
     return planned(

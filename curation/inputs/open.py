@@ -21,7 +21,7 @@ SAMPLE_CSV = Path(__file__).with_name("sample.csv")
 
 
 def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
-    """Planned clips of an input, in a stable order. `videos` is the folder of source videos of a Panda-70M CSV.
+    """Planned clips of an input, in a stable order. `videos` is where those of a CSV or a table lie.
 
     Raises `InputError` when it is not there or has none of the forms; nothing is read before the first clip is asked for.
     """
@@ -54,12 +54,17 @@ def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
         raise InputError(f"--input {path}: a file must be one of {', '.join(TABLES)}, .tar")
     names = tables.columns(path)
     if not set(panda70m.CSV_COLUMNS) <= set(names):
-        return folder.read_table(path, names)
+        _check_videos(videos)
+        return folder.read_table(path, names, videos)
     beside = _folder_of(path)
     videos = videos or next((d for d in (files.join(beside, "videos"), beside) if files.exists(d)), beside)
-    if not files.exists(videos):
-        raise InputError(f"--videos {videos}: no such folder")
+    _check_videos(videos)
     return panda70m.read_csv(path, videos)
+
+
+def _check_videos(videos: str | None) -> None:
+    if videos and not files.is_url(videos) and not files.exists(videos):
+        raise InputError(f"--videos {videos}: no such folder")
 
 
 def _open_folder(path: str, videos: str | None) -> Iterator[Sample]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 from rich.table import Table
+from rich.text import Text
 
 from curation import ledger
 from curation.console import wide
@@ -92,8 +93,13 @@ def _table(rows: list[Row]) -> None:
     for row in rows:
         why = f"{row['stage']}: {row['reason']}" + (f" ({row['detail']})" if row["detail"] else "") if row["stage"] else ""
         span = f"{row['start']:.2f}–{row['end']:.2f}" if row["end"] is not None else ""
-        table.add_row(row["key"], span, row["verdict"], why, _found(row), row["caption"])
+        table.add_row(*(Text(_plain(cell)) for cell in (row["key"], span, row["verdict"], why, _found(row), row["caption"])))
     wide().print(table)
+
+
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: captions and names come from strangers."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _summary(total: Tally, ledgers: int, size: int) -> None:
@@ -136,7 +142,7 @@ def _one(storage: Storage, row: Row) -> None:
             ref.mask.counts = f"… {len(ref.mask.counts)} characters"
     console.print_json(clip.model_dump_json())
     for member, data in members.items():
-        console.print(f"{len(data):10}  {member}", highlight=False)
+        console.print(Text(f"{len(data):10}  {_plain(member)}"))
 
 
 def _extract(storage: Storage, row: Row, target: Path) -> None:

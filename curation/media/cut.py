@@ -167,16 +167,21 @@ class Cutter:
 class Clip(Span):
     """A stretch of a source to cut, and what came of it."""
 
-    def __init__(self, cutter: Cutter, starts: float, ends: float):
+    def __init__(self, cutter: Cutter, starts: float, ends: float, most: float = float("inf")):
+        """`most`: seconds of video that it may take."""
         super().__init__(starts, ends)
-        self.cutter = cutter
+        self.cutter, self._most = cutter, most
+        self._begins: float | None = None
         self._reached = float("-inf")  # end of the last frame it took
         self._broken: VideoError | None = None
 
     def push(self, frame: Frame, seen: Any) -> None:
         self.cutter.push(Moment(frame.time, frame.end, frame.ticks, frame.size, frame.interlaced), seen)
         self._reached = frame.end
+        self._begins = frame.time if self._begins is None else self._begins
         self.over = self.cutter.over
+        if frame.end - self._begins > self._most and not self.over:
+            self.failure, self.over = VideoError("too_long", f"more than {self._most:g} s"), True
 
     @property
     def settled(self) -> bool:

@@ -6,12 +6,13 @@ Decoding runs on one thread; the same input gives the same bytes.
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import av
 import av.error
@@ -19,6 +20,7 @@ import av.logging
 from av.stream import Disposition
 
 from curation.faults import DataError
+from curation.media import index
 from curation.media.picture import Frame, Turn, squared
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say about broken files is said by VideoError
@@ -59,11 +61,12 @@ class Reader:
     make sense of is a `VideoError`.
     """
 
-    def __init__(self, source: Input):
-        """Raises `VideoError` when there is no video in it."""
+    def __init__(self, source: Input, most_pixels: int | None = None):
+        """`most_pixels`: of a frame. Raises `VideoError` when there is no video in it, or one of larger frames (too_big)."""
         self._file = _bytes_of(source)
+        bound = {"max_pixels": str(most_pixels)} if most_pixels else {}
         try:
-            self._container = _open(self._file)
+            self._container = _open(self._file, bound)
         except BaseException:
             self._file.close()
             raise
@@ -72,7 +75,15 @@ class Reader:
             self.close()
             raise VideoError("no_video_stream")
         self._stream = stream = streams[0]
+        if stream.codec_context is None:
+            self.close()
+            raise VideoError("unknown_codec")
         stream.thread_type, stream.thread_count = "NONE", 1
+        context = stream.codec_context
+        if most_pixels and context.width * context.height > most_pixels:
+            self.close()
+            raise VideoError("too_big", f"{context.width}×{context.height} pixels")
+        context.options = bound  # for what turns larger on the way
         self.name = self._container.name
         """The path, "<none>" for a file in memory."""
         self.rate = Fraction(stream.guessed_rate or stream.average_rate or 25)
@@ -245,10 +256,34 @@ def _bytes_of(source: Input) -> IO[bytes]:
     return io.BytesIO(source.getvalue()) if isinstance(source, io.BytesIO) else Path(source).open("rb")
 
 
-def _open(file: IO[bytes]) -> av.container.InputContainer:
+class _Reached:
+    """A file for FFmpeg: a place that no file has, which a damaged index may name, cannot be reached, and that is no error of
+    the disk."""
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OverflowError):  # of a file in memory
+            return -1
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return -1
+            raise
+
+
+def _open(file: IO[bytes], bound: dict[str, str]) -> av.container.InputContainer:
+    """`bound`: for the decoders, also when FFmpeg looks at the first frames by itself."""
     allowed = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
+    if wrong := index.overclaims(file):
+        raise VideoError("bad_index", wrong)
     try:
-        return av.open(file, metadata_errors="ignore", container_options=allowed)
+        return av.open(_Reached(file), metadata_errors="ignore", options=bound, container_options=allowed)
     except av.error.FFmpegError as error:
         file.seek(4)
         if file.read(4) == b"ftyp":  # an mp4 that FFmpeg cannot open lacks its end, where the index was

@@ -11,6 +11,7 @@ import numpy as np
 from curation.models.centerface import Face
 
 os.environ.setdefault("YOLO_OFFLINE", "true")  # read when ultralytics is imported: no look-up of versions, no downloads
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")  # a checkpoint is data: what it names is not run
 os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(tempfile.gettempdir(), f"ultralytics-{os.getuid()}")))
 from ultralytics import YOLO  # noqa: E402
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from curation.storage import Storage
@@ -42,6 +42,8 @@ class Book:
         self.deaths: Counter[str] = Counter()
         self.trips: Counter[str] = Counter()
         self.broken: set[str] = set()
+        self.endless: dict[str, str] = {}
+        """Clip → the stage whose work on it, and on no other, did not end but with the worker."""
         self.steps: Counter[str] = Counter()
 
     def enter(self, worker: str, life: str, node: str) -> int:
@@ -54,12 +56,14 @@ class Book:
         self.seats[worker] = Seat(life, node, before.fruitless + 1 if before else 0)
         return self.seats[worker].fruitless
 
-    def start(self, worker: str, unit: str) -> tuple[int, list[str]]:
-        """A worker takes a unit: the deaths it has seen, and its clips that have killed twice."""
+    def start(self, worker: str, unit: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        """A worker takes a unit: the deaths it has seen; and the clips that are not to be tried again, each with the stage where
+        that is known, and the reason: they have killed twice, or their work does not end."""
         seat = self.seats[worker]
         seat.units[unit], seat.fruitless = "", -1
         mine = {name.partition(" ")[2]: count for name, count in self.deaths.items() if name.partition(" ")[0] == unit}
-        return sum(mine.values()), [key for key, count in mine.items() if key and count >= DEATHS]
+        killers = {key: ("", "worker_died") for key, count in mine.items() if key and count >= DEATHS}
+        return sum(mine.values()), killers | {key: (stage, "too_slow") for key, stage in self.endless.items()}
 
     def touch(self, worker: str, unit: str, key: str) -> None:
         """A clip of a suspected unit is about to be worked on, alone."""
@@ -71,6 +75,12 @@ class Book:
     def step(self, steps: dict[str, int]) -> None:
         """So many more clips have reached each stage."""
         self.steps.update(steps)
+
+    def stuck(self, stage: str, keys: Sequence[str]) -> None:
+        """Work of a stage on these clips does not end, so its worker will. Of several nothing is known yet: their unit is run
+        clip by clip next."""
+        if len(keys) == 1:
+            self.endless[keys[0]] = stage
 
     def leave(self, worker: str) -> None:
         """A worker is about to end its own process: what it holds is not to blame."""
@@ -104,10 +114,11 @@ class LocalBook(Book):
             left = json.loads(storage.read(self.FILE))
             self.deaths.update(left["deaths"])
             self.deaths.update(left["touching"])
+            self.endless.update(left["endless"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass  # no run was killed here, or it was while it wrote this: no evidence
 
-    def start(self, worker: str, unit: str) -> tuple[int, list[str]]:
+    def start(self, worker: str, unit: str) -> tuple[int, dict[str, tuple[str, str]]]:
         found = super().start(worker, unit)
         self._keep()
         return found
@@ -116,13 +127,17 @@ class LocalBook(Book):
         super().touch(worker, unit, key)
         self._keep()
 
+    def stuck(self, stage: str, keys: Sequence[str]) -> None:
+        super().stuck(stage, keys)
+        self._keep()
+
     def close(self) -> None:
         """The run ends, well or not, and says so itself: nobody is to blame."""
         self.storage.remove(self.FILE)
 
     def _keep(self) -> None:
         touching = [f"{unit} {key}".strip() for seat in self.seats.values() for unit, key in seat.units.items()]
-        self.storage.write(self.FILE, json.dumps({"deaths": self.deaths, "touching": touching}))
+        self.storage.write(self.FILE, json.dumps({"deaths": self.deaths, "touching": touching, "endless": self.endless}))
 
 
 class SharedBook(Book):

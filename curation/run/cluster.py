@@ -10,8 +10,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from curation.faults import StageBug, is_infrastructure, one_line
+from curation.limits import watchdog
 from curation.machine import cpus
 from curation.recipe import Recipe
 from curation.run.book import LOADS, SharedBook
@@ -96,7 +97,7 @@ class Clerk:
         if ray.get(book.enter.remote(self.me, uuid.uuid4().hex, context.get_node_id())) >= LOADS:
             raise EngineError(f"a worker died {LOADS} times while it loaded")
 
-    def start(self, unit: str) -> tuple[int, list[str]]:
+    def start(self, unit: str) -> tuple[int, dict[str, tuple[str, str]]]:
         return ray.get(self.book.start.remote(self.me, unit))
 
     def touch(self, unit: str, key: str) -> None:
@@ -124,6 +125,12 @@ class Clerk:
     def breaks(self, unit: str) -> bool:
         return ray.get(self.book.breaks.remote(unit))
 
+    def stuck(self, stage: str, keys: Sequence[str]) -> None:
+        """Work does not end, so this process does: Ray starts another and gives it the unit again."""
+        with suppress(RayError):
+            ray.get(self.book.stuck.remote(stage, keys), timeout=30)
+        os._exit(1)
+
     def leave(self) -> None:
         ray.get(self.book.leave.remote(self.me))
 
@@ -133,6 +140,7 @@ class Actor:
 
     def __init__(self, lane: Lane, job: Job, last: bool, book: Any):
         self.clerk = Clerk(book)
+        watchdog.stuck = self.clerk.stuck  # and not a method of this, which would never be let go of
         self.worker = Worker(lane, job, last, self.clerk)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

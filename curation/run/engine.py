@@ -13,10 +13,13 @@ from curation.ledger import Unit
 from curation.run.worker import Job, Load, Outcome
 from curation.shards.pack import Packer, state
 from curation.shards.planned import Plan
+from curation.shards.repair import Hole
 
 AWAY = 3
 """Units set aside in a row, beyond one for each worker, with none finished between, after which the run stops: what all of them
 need is away."""
+NOT_ALL_DONE = 4
+"""Exit status of a run that had to set units aside, or could not go on: the same command does the rest."""
 EARLY = 1000
 """Clips after which a run does not wait for its end with `max_failed`."""
 
@@ -35,22 +38,30 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Todo:
-    """Which units are still to be run: of each group those from its first unpacked one on that have no unit file."""
+    """Which units are still to be run."""
 
     plan: Plan
-    groups: dict[int, tuple[int, frozenset[int]]]
-    """Group → its first unpacked unit, and the later ones that are finished."""
+    groups: dict[int, frozenset[int]]
+    """Group → the numbers of its units that are to be run."""
 
     def loads(self) -> Iterator[tuple[str, bytes]]:
         """Name and packed samples of each, in planned order, read as they are asked for."""
-        for group, (first, finished) in self.groups.items():
+        for group, wanted in self.groups.items():
             for unit, samples in self.plan.units(group):
-                if unit.number >= first and unit.number not in finished:
+                if unit.number in wanted:
                     yield unit.name, Load.of(samples).packed()
 
     def __len__(self) -> int:
-        sizes = {group.group: group.units for group in self.plan.groups}
-        return sum(sizes[group] - first - len(finished) for group, (first, finished) in self.groups.items())
+        return sum(map(len, self.groups.values()))
+
+
+@dataclass
+class Stretch:
+    """Units of a group that are packed one after the other: those behind its newest shard, or a hole before it."""
+
+    packer: Packer
+    ready: list[tuple[int, list[int]]] = field(default_factory=list)
+    """Shards that can be packed. They are one at a time in a group, so that they come to be in order."""
 
 
 class Executor(Protocol):
@@ -82,15 +93,17 @@ class Driver:
     max_failed: float
     megabytes: float
     """Of a shard."""
+    holes: dict[int, list[Hole]] = field(default_factory=dict)
+    """What of a group is to be made anew, before its newest shard."""
     aside: dict[str, str] = field(default_factory=dict)
     """Units that our side broke under, and shards that could not be packed, each with its error."""
 
     def __post_init__(self) -> None:
         self._units = {group.group: group.units for group in self.plan.groups}
-        self._packers: dict[int, Packer] = {}
-        self._ready: dict[int, list[tuple[int, list[int]]]] = {}
-        """Group → shards that can be packed. They are one at a time, so that they come to be in order."""
+        self._stretches: dict[int, list[Stretch]] = {}
         self._packing: set[int] = set()
+        self._blocked: set[int] = set()
+        """Groups of which a shard could not be packed: none that follows it may be, or its units would pass for packed."""
         self._clips = self._failed = self._in_a_row = self._again = 0
 
     @property
@@ -108,21 +121,32 @@ class Driver:
                 for outcome in self.executor.outcomes(todo, settle):
                     self._take(outcome)
             self._pack_rest()
+            if not self.aside:
+                self.holes = {}
             if not self._again:
                 return
 
     def _left(self) -> Todo:
         """What is not done; the leftovers of a run that was killed while it packed are swept."""
-        left: dict[int, tuple[int, frozenset[int]]] = {}
+        left: dict[int, frozenset[int]] = {}
+        self._stretches, self._blocked = {}, set()
         for group, found in state(self.job.storage, self._units.items()).items():
-            if found.first < self._units[group]:
-                left[group] = (found.first, frozenset(found.finished))
-                self._packers[group] = Packer(self._units[group], self.megabytes, found.first, found.number)
-                self._ready[group] = []
+            units, holes = self._units[group], self.holes.get(group, [])
+            wanted = frozenset(range(found.first, units)) - found.finished.keys()
+            wanted |= {unit for hole in holes for unit in range(hole.first, hole.last + 1)}
+            if wanted or found.first < units:
+                left[group] = wanted
+                packers = [Packer(hole.last + 1, self.megabytes, hole.first, hole.number) for hole in holes]
+                packers += [Packer(units, self.megabytes, found.first, found.number)] * (found.first < units)
+                self._stretches[group] = [Stretch(packer) for packer in packers]
                 for unit, size in found.finished.items():
-                    self._ready[group] += self._packers[group].add(unit, size)
+                    self._add(group, unit, size)
         self._pack(*left)
         return Todo(self.plan, left)
+
+    def _add(self, group: int, unit: int, size: int) -> None:
+        stretch = next(stretch for stretch in self._stretches[group] if unit < stretch.packer.units)
+        stretch.ready += stretch.packer.add(unit, size)
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.again:
@@ -137,7 +161,7 @@ class Driver:
             self._finished(Unit.of(outcome.unit), dict(outcome.counts))
 
     def _finished(self, unit: Unit, counts: dict[str, int]) -> None:
-        self._ready[unit.group] += self._packers[unit.group].add(unit.number, counts.pop("bytes"))
+        self._add(unit.group, unit.number, counts.pop("bytes"))
         self._clips += counts["clips"]
         self._failed += counts["failed"] - counts.pop("came_failed")
         self.report(counts)
@@ -149,21 +173,23 @@ class Driver:
         """Begin the next shard of each group that has one ready and none under way."""
         self._note(self.executor.packed(wait=False))
         for group in groups:
-            if self._ready[group] and group not in self._packing:
-                number, units = self._ready[group].pop(0)
+            stretch = next((stretch for stretch in self._stretches[group] if stretch.ready), None)
+            if stretch and group not in self._packing | self._blocked:
+                number, units = stretch.ready.pop(0)
                 self._packing.add(group)
-                self.executor.pack(group, number, units, units[-1] == self._units[group] - 1)
+                last = units[-1] == self._units[group] - 1 and len(self._stretches[group]) == 1
+                self.executor.pack(group, number, units, last)
 
     def _note(self, ended: list[tuple[int, str]]) -> None:
         for group, error in ended:
             self._packing.discard(group)
             if error:
                 self.aside[f"shards of group {group}"] = error
-                self._ready[group] = []  # its units wait, finished as they are, for the next run
+                self._blocked.add(group)  # its units wait, finished as they are, for the next run
 
     def _pack_rest(self) -> None:
         """No unit is to come: pack what can be, and wait for it."""
-        self._pack(*self._packers)
+        self._pack(*self._stretches)
         while self._packing:
             self._note(self.executor.packed(wait=True))
-            self._pack(*self._packers)
+            self._pack(*self._stretches)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from curation import console
 from curation.faults import is_infrastructure, one_line
+from curation.limits import watchdog
 from curation.recipe import Recipe
 from curation.run.book import LocalBook
 from curation.run.breaker import Tripped
-from curation.run.engine import BrokenError, Todo
+from curation.run.engine import NOT_ALL_DONE, BrokenError, Todo
 from curation.run.lanes import Lane
 from curation.run.worker import Job, MustLeave, Outcome, Worker
 from curation.shards.pack import pack
@@ -26,7 +29,7 @@ class Clerk:
     book: LocalBook
     step: Callable[[dict[str, int]], None]
 
-    def start(self, unit: str) -> tuple[int, list[str]]:
+    def start(self, unit: str) -> tuple[int, dict[str, tuple[str, str]]]:
         return self.book.start(ME, unit)
 
     def touch(self, unit: str, key: str) -> None:
@@ -78,7 +81,15 @@ class Local:
 
     def _begin(self, job: Job) -> Worker:
         self.book.enter(ME, uuid.uuid4().hex, "here")
+        watchdog.stuck = self._stuck
         return Worker(self.lane, job, last=True, clerk=self.clerk)
+
+    def _stuck(self, stage: str, keys: Sequence[str]) -> None:
+        """Work does not end, so this process does, and the next one knows of which clip that was."""
+        self.book.stuck(stage, keys)
+        clips = keys[0] if len(keys) == 1 else f"{len(keys)} clips"
+        console.say(f"curation: {stage} does not come to an end with {clips}, so this process ends; the same command goes on")
+        os._exit(NOT_ALL_DONE)
 
     def pack(self, group: int, number: int, units: list[int], last: bool) -> None:
         try:

@@ -28,6 +28,7 @@ from curation.recipe import Recipe, Units
 from curation.run.captions import named
 from curation.run.keys import Keys
 from curation.sample import KEPT, Sample, Verdict
+from curation.shards.forget import buried, tombstones
 from curation.shards.planned import FACTS, INFO, SCHEMA, Plan, facts, group_of, info_of, part, row_of, sample_of
 from curation.storage import Storage
 
@@ -82,7 +83,9 @@ def make_plan(
             _pass_over(storage, fresh, found)
             keys.know(_keys_of(storage, found["group"]))
             progress(found["clips"])
-    rows = named(keys.unique(fresh, sum(found["clips"] for found in done)), recipe.plan, workers, address)
+    gone = tombstones(storage)
+    listed = keys.unique(fresh, sum(found["clips"] for found in done))
+    rows = named((buried(s) if s.key in gone else s for s in listed), recipe.plan, workers, address)
     with _stopping():
         for group, some in groupby(rows, key=_Borders(len(done))):
             done.append(write_part(storage, group, 0, some, recipe.units, progress))

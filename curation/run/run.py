@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from curation import console, recipe
 from curation.fingerprint import changes, digest
 from curation.inputs.open import open_input
 from curation.recipe import Recipe
-from curation.run import plan
-from curation.run.engine import Driver, EngineError, Stopped
+from curation.run import ending, plan
+from curation.run.engine import NOT_ALL_DONE, Driver, EngineError, Stopped
 from curation.run.local import Local
 from curation.run.worker import Job
-from curation.shards import pack
+from curation.shards import forget as forgetting
+from curation.shards import pack, repair
 from curation.shards import tally as tallies
 from curation.shards.planned import Plan, open_plan
 from curation.storage import Storage
@@ -30,12 +32,11 @@ from curation.store import store
 
 TOO_MANY_FAILED = 3
 """Exit status of a run of whose clips more failed than the recipe's `max_failed` bears."""
-NOT_ALL_DONE = 4
-"""Exit status of a run that had to set units aside, or could not go on: the same command does the rest."""
 
 
 def make_plan(path: str, input_name: str, out: str, *, videos: str | None = None, limit: int | None = None) -> Plan:
-    """`curation plan`: write `OUT/plan/`, or find the finished one that was made from the same."""
+    """`curation plan`: write `OUT/plan/`, or find the finished one that was made from the same. Raises `Interrupted` as `run`."""
+    ending.heed()
     chosen, storage = recipe.find(path), Storage.at(out)
     with storage.claim():
         chosen.resolve(_state(storage).get("recipe"))
@@ -52,7 +53,8 @@ def run(
     local: bool = False,
     address: str | None = None,
 ) -> int:
-    """`curation run`: returns the exit status."""
+    """`curation run`: returns the exit status. Raises `Interrupted` when a signal ends it."""
+    ending.heed()
     chosen, storage = recipe.find(path), Storage.at(out)
     with storage.claim():
         chosen.resolve(_state(storage).get("recipe"))
@@ -64,6 +66,7 @@ def run(
 
 def retry(out: str, *, local: bool = False, address: str | None = None) -> int:
     """`curation retry`: run the clips that failed in a stage again, and what is not done. Returns the exit status."""
+    ending.heed()
     storage = Storage.at(out)
     planned = open_plan(storage)
     if planned is None or not storage.exists("recipe.yaml"):
@@ -74,6 +77,17 @@ def retry(out: str, *, local: bool = False, address: str | None = None) -> int:
         cluster = None if local else address or os.environ.get("RAY_ADDRESS")
         planned = plan.append_retry(chosen, planned, _failed(planned), address=cluster)
         return _execute(chosen, planned, storage, local, address)
+
+
+def forget(out: str, keys: Collection[str], file: Path | None = None) -> forgetting.Forgotten:
+    """`curation forget`: of these keys, which must be there, and of those in a file."""
+    storage = Storage.at(out)
+    planned = open_plan(storage)
+    if planned is None:
+        raise EngineError(f"{out} holds no run: there is no plan in it")
+    listed = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()] if file else []
+    with storage.claim():
+        return forgetting.forget(storage, planned, keys, [key for key in listed if key])
 
 
 def _failed(planned: Plan) -> pa.Array:
@@ -109,15 +123,20 @@ def _planned(
     clips = open_input(input_name, videos)
     store.fetch(chosen.plan_models(), console.say)
     with console.counting("plan", limit) as count:
-        made = plan.make_plan(chosen, clips, storage, wanted, limit=limit, progress=count.add, address=address)
+        try:
+            made = plan.make_plan(chosen, clips, storage, wanted, limit=limit, progress=count.add, address=address)
+        except ending.Interrupted as told:
+            told.done = count.line()
+            raise
     found = ", ".join(f"{k} {v}" for k, v in made.info["verdicts"].items())
     units = sum(group.units for group in made.groups)
     console.say(f"planned {made.clips} clips in {units} units ({found or 'the input holds no clip'})")
     return made
 
 
-def begin(chosen: Recipe, planned: Plan, storage: Storage) -> Job:
-    """Take the run directory for this recipe and plan, or raise `EngineError` naming what changed."""
+def begin(chosen: Recipe, planned: Plan, storage: Storage, holes: Collection[int] = ()) -> Job:
+    """Take the run directory for this recipe and plan, or raise `EngineError` naming what changed. `holes`: groups of which
+    something is made anew."""
     for folder in ("", "plan"):
         storage.sweep(folder)  # what a killed run began to write
     fingerprint = json.loads(json.dumps(chosen.fingerprint()))
@@ -127,8 +146,9 @@ def begin(chosen: Recipe, planned: Plan, storage: Storage) -> Job:
             where = storage.path("").rstrip("/")
             raise EngineError(f"{where} was made with something else ({'; '.join(changed)}): take another --output, or delete it")
     else:
-        storage.write("recipe.yaml", chosen.path.read_bytes())
         storage.write("run.json", json.dumps(state, indent=1))
+    storage.write("recipe.yaml", chosen.path.read_bytes())  # with what decides no byte as it is now: limits, placement
+    forgetting.go_on(storage, planned)
     attempts = {group.group: group.attempt for group in planned.groups if group.attempt}
     return Job(
         storage,
@@ -140,7 +160,7 @@ def begin(chosen: Recipe, planned: Plan, storage: Storage) -> Job:
         },
         chosen.owners(),
         attempts,
-        {group: tallies.kept_keys(storage, _clips(planned, group)) for group in attempts},
+        {group: tallies.kept_keys(storage, _clips(planned, group)) for group in {*attempts, *holes}},
     )
 
 
@@ -149,12 +169,14 @@ def _clips(planned: Plan, group: int) -> list[str]:
 
 
 def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, address: str | None) -> int:
-    job = begin(chosen, planned, storage)
+    holes = repair.clear(storage, ((group.group, group.units) for group in planned.groups))
+    job = begin(chosen, planned, storage, holes)
     store.fetch(chosen.models(), console.say)
     start = time.monotonic()
     stopped = ""
     with console.counting("run", planned.clips, [s.name for s in chosen.clips]) as count:
         executor = Local(chosen, job, count.step) if local else _on_ray(chosen, job, count.step, address)
+        ending.heed()
         driver = Driver(
             job,
             planned,
@@ -162,11 +184,15 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
             lambda found: count.add(found.pop("clips"), found),
             max_failed=chosen.limits.max_failed,
             megabytes=chosen.shards.megabytes,
+            holes=holes,
         )
         try:
             driver.run()
         except Stopped as error:
             stopped = str(error)
+        except ending.Interrupted as told:
+            told.done = count.line()
+            raise
         finally:
             executor.close()
     tally = tallies.tally(storage, keep=True)
@@ -176,6 +202,7 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
         return TOO_MANY_FAILED
     if stopped or driver.aside:
         return NOT_ALL_DONE
+    repair.done(storage)
     if not tally.accounted or tally.planned != planned.clips:
         raise EngineError(f"{planned.clips} clips were planned, {tally.planned} are in the ledgers of {storage.path('')}")
     return 0
@@ -184,4 +211,7 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
 def _on_ray(chosen: Recipe, job: Job, step: Any, address: str | None) -> Any:
     from curation.run.cluster import OnRay  # what needs Ray is not imported with --local
 
-    return OnRay(chosen, job, step, address)
+    try:
+        return OnRay(chosen, job, step, address)
+    except SystemExit as error:  # how Ray heeds SIGTERM until it has started
+        raise ending.Interrupted(signal.SIGTERM) from error

@@ -18,7 +18,7 @@ from curation.recipe import Step
 from curation.run.book import GIVEN_UP
 from curation.run.breaker import Breaker, Tripped
 from curation.run.lanes import Lane
-from curation.sample import FAILED, Sample, Verdict
+from curation.sample import FAILED, SHOT, Sample, Verdict
 from curation.shards import unit as unit_files
 from curation.stage import Stage, apply
 from curation.storage import Storage
@@ -30,7 +30,7 @@ PAUSES = (1.0, 5.0, 25.0)
 class Clerk(Protocol):
     """How a worker reaches the book (`run.book.Book`), wherever that is kept."""
 
-    def start(self, unit: str) -> tuple[int, list[str]]: ...
+    def start(self, unit: str) -> tuple[int, dict[str, tuple[str, str]]]: ...
 
     def touch(self, unit: str, key: str) -> None: ...
 
@@ -183,12 +183,14 @@ class Worker:
         if not step.redeem:
             self.clerk.step({step.stage.name: len(batch)})
 
-    def _carefully(self, unit: str, samples: list[Sample], killers: list[str]) -> list[Sample]:
-        """Clip by clip, so that the next death names one; those that have killed twice fail."""
+    def _carefully(self, unit: str, samples: list[Sample], killers: dict[str, tuple[str, str]]) -> list[Sample]:
+        """Clip by clip, so that the next death names one; those that are not to be tried again fail."""
+        own = {SHOT.sub("", key): why for key, why in killers.items()} | killers  # a shot's fault is its clip's
         done: list[Sample] = []
         for sample in samples:
-            if sample.alive and sample.key in killers:
-                done.append(sample.drop(Verdict(FAILED, self.lane.steps[0].stage.name, "worker_died")))
+            if sample.alive and sample.key in own:
+                stage, reason = own[sample.key]
+                done.append(sample.drop(Verdict(FAILED, stage or self.lane.steps[0].stage.name, reason)))
                 continue
             self.clerk.touch(unit, sample.key)
             done += self._through([sample])

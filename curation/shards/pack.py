@@ -64,6 +64,9 @@ def pack(storage: Storage, group: int, number: int, units: Sequence[int], last: 
     """
     name = ledger.shard(group, number)
     files = [Unit(group, unit) for unit in units]
+    before = ledger.shard(group, number - 1)
+    if number and not storage.exists(f"shards/{before}.parquet"):
+        raise Infrastructure(f"{name} is not packed before {before}: its units would pass for packed")
     if not storage.exists(f"shards/{name}.parquet"):
         _publish(storage, name, number, files)
     storage.remove(*(unit.ledger for unit in files), *(unit.tar for unit in files))
@@ -81,7 +84,7 @@ def _publish(storage: Storage, name: str, number: int, units: Sequence[Unit]) ->
             tars.append(unit.tar)
             end += facts["bytes"]
     if tars:
-        tail = bytes(2 * BLOCKSIZE + -(end + 2 * BLOCKSIZE) % RECORD)
+        tail = end_mark(end)
         storage.join(tars, tar, tail)
         end += len(tail)
         if storage.size(tar) != end:
@@ -90,6 +93,11 @@ def _publish(storage: Storage, name: str, number: int, units: Sequence[Unit]) ->
         storage.remove(tar)  # of another attempt
     facts |= {"number": number, "first": units[0].number, "last": units[-1].number, "bytes": end}
     storage.write(f"shards/{name}.parquet", ledger.encoded(pa.concat_tables(tables).combine_chunks(), **facts))
+
+
+def end_mark(size: int) -> bytes:
+    """What follows so many bytes of members in a tar."""
+    return bytes(2 * BLOCKSIZE + -(size + 2 * BLOCKSIZE) % RECORD)
 
 
 def _moved(table: pa.Table, shard: str, by: int) -> pa.Table:

@@ -25,6 +25,7 @@ from curation.machine import cpus
 from curation.sample import KEPT, STATUSES
 from curation.shards.check import check_sample
 from curation.shards.planned import Plan, open_plan
+from curation.shards.unit import blocks, checksum
 from curation.storage import Storage
 
 Row = dict[str, Any]
@@ -49,9 +50,11 @@ def verify(
     sample: int | None = None,
     workers: int | None = None,
     check: Checks | None = None,
+    damage: Damage | None = None,
 ) -> Iterator[str]:
     """Every problem found in a run, one line each; nothing when it is sound. `sample`: of so many shards only, always the same.
-    `check`: what looks at the ledgers; without it `workers` processes, as many as this one may use cores.
+    `check`: what looks at the ledgers; without it `workers` processes, as many as this one may use cores. `damage` is told of
+    what a run can make anew.
 
     Checks: each planned clip is in one ledger, once per shot; keys are unique; ledger and tar agree; members and metadata agree;
     every member decodes; frame counts match; masks have the frame's size and lie in their boxes.
@@ -67,17 +70,30 @@ def verify(
     if sample is not None and sample < len(names):
         chosen = set(random.Random(0).sample(names, sample))
         names = [name for name in names if name in chosen]
+    damage = damage or Damage()
     checker = Checker(storage, digest(recipe) if recipe else "", [*recipe["plan"], *recipe["clips"]] if recipe else [])
     done: dict[int, list[Checked]] = {}
     for found in check(checker, names) if check else _checked(checker, names, workers or cpus()):
         yield from found.problems
+        if found.problems:
+            damage.files.add(found.name)
         progress(found.rows)
         done.setdefault(ledger.group_of(found.name), []).append(found)
     yield from _twice(storage, [found for some in done.values() for found in some])
     if sample is None:
         for group in plan.groups:
-            yield from _holes(group.group, group.units, done.get(group.group, []))
+            for problem in _holes(group.group, group.units, done.get(group.group, [])):
+                damage.groups.add(group.group)
+                yield problem
         yield from _strays(storage)
+
+
+@dataclass
+class Damage:
+    """Ledgers that are damaged, or whose tars are; groups of which units are missing."""
+
+    files: set[str] = field(default_factory=set)
+    groups: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -147,6 +163,8 @@ class Checker:
                     continue
                 if place != (kept[key]["offset"], kept[key]["size"]):
                     yield f"{key}: offset and size in the ledger do not cover the sample"
+                if checksum(blocks([(f"{key}.{suffix}", data) for suffix, data in members])) != kept[key]["crc32"]:
+                    yield f"{key}: its bytes are not those that were written (CRC-32)"
                 yield from self._sample(key, files)
         yield from (f"{key} is kept, but not in the tar" for key in sorted(kept.keys() - seen))
         if (there := self.storage.size(name)) != size:

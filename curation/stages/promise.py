@@ -15,6 +15,7 @@ from curation.sample import Sample
 if TYPE_CHECKING:
     from curation.media.spans import Taker
     from curation.media.video import Reader
+    from curation.stage import Stage
 
 PROMISE = "split_shots"
 
@@ -28,7 +29,7 @@ def by_source(samples: Iterable[Sample]) -> list[list[Sample]]:
     return list(sources.values())
 
 
-def found_again(samples: Sequence[Sample], stage: str, taker: Callable[[Sample, Reader], Taker]) -> list[Any]:
+def found_again(samples: Sequence[Sample], stage: Stage, taker: Callable[[Sample, Reader], Taker]) -> list[Any]:
     """What each clip's taker made of its frames, or the error that ended it, from one decode of each source for all its clips.
 
     What was spent on each is added to its `seconds` of `stage`. Raises what is our side's fault.
@@ -36,7 +37,8 @@ def found_again(samples: Sequence[Sample], stage: str, taker: Callable[[Sample, 
     made: dict[int, Any] = {}
     for group in by_source(samples):
         try:
-            _of_one_source(group, stage, taker, made)
+            with stage.watch(group):
+                _of_one_source(group, stage, taker, made)
         except Exception as error:  # noqa: BLE001 what a source provokes belongs to its clips
             fault = verdict(error)
             for sample in group:
@@ -44,12 +46,14 @@ def found_again(samples: Sequence[Sample], stage: str, taker: Callable[[Sample, 
     return [made[id(sample)] for sample in samples]
 
 
-def _of_one_source(samples: Sequence[Sample], stage: str, taker: Callable[[Sample, Reader], Taker], made: dict[int, Any]) -> None:
+def _of_one_source(
+    samples: Sequence[Sample], stage: Stage, taker: Callable[[Sample, Reader], Taker], made: dict[int, Any]
+) -> None:
     from curation.media import source, spans, video
 
     clock = spans.Clock()
     opened = source.open_source(samples[0].meta["source"], samples[0].meta[PROMISE].get("file"))
-    with video.Reader(opened.input) as reader:
+    with video.Reader(opened.input, stage.limits.pixels) as reader:
         stretches = []
         for sample in samples:
             facts = sample.meta[PROMISE]
@@ -59,7 +63,7 @@ def _of_one_source(samples: Sequence[Sample], stage: str, taker: Callable[[Sampl
         spans.decode(reader, stretches)
     for sample, stretch in zip(samples, stretches, strict=True):
         made[id(sample)] = verdict(stretch.failure) if stretch.failure else stretch.made
-        spend(sample, stage, opening + stretch.seconds)
+        spend(sample, stage.name, opening + stretch.seconds)
 
 
 def spend(sample: Sample, stage: str, seconds: float) -> None:

@@ -36,7 +36,7 @@ class SampleFrames(Stage):
         self.wanted = window
 
     def process_batch(self, samples: Sequence[Sample]) -> list[Result]:
-        made = found_again(samples, self.name, self._pictures)
+        made = found_again(samples, self, self._pictures)
         return [self._with(sample, result) for sample, result in zip(samples, made, strict=True)]
 
     def _pictures(self, sample: Sample, reader: Reader) -> Pictures:

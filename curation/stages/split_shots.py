@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from curation.media.video import Reader
     from curation.models.transnetv2 import Gather
 
+RATE_SLACK = 0.02
+"""Share by which frames per second of time may differ from the nominal rate: the last frame's duration is often a guess."""
 Detector = Literal["transnetv2", "content", "adaptive", "panda70m", "none"]
 
 
@@ -107,17 +110,19 @@ class SplitShots(Stage):
         clips: list[tuple[Sample, Clip]] = []
         clock = spans.Clock()
         try:
-            opened = source.open_source(samples[0].meta["source"])
-            with video.Reader(opened.input) as reader:
-                for sample in samples:
-                    early = self._without_decode(sample, opened, reader)
-                    if early is not None:
-                        results[id(sample)] = early
-                    else:
-                        clips.append((sample, self._clip(sample, reader, gather)))
-                opening = clock.lap() / len(samples)
-                if clips:
-                    spans.decode(reader, [clip for _, clip in clips], self._look())
+            with ExitStack() as stack:
+                with self.watch(samples):
+                    opened = source.open_source(samples[0].meta["source"], most=self.limits.megabytes * 1e6)
+                    reader = stack.enter_context(video.Reader(opened.input, self.limits.pixels))
+                    for sample in samples:
+                        early = self._without_decode(sample, opened, reader)
+                        if early is not None:
+                            results[id(sample)] = early
+                        else:
+                            clips.append((sample, self._clip(sample, reader, gather)))
+                    opening = clock.lap() / len(samples)
+                    if clips:
+                        spans.decode(reader, [clip for _, clip in clips], self._look())
                 while late := [clip for _, clip in clips if not clip.settled]:
                     yield
                     for clip in late:
@@ -132,7 +137,7 @@ class SplitShots(Stage):
 
     def redeem_batch(self, samples: Sequence[Sample]) -> list[Result]:
         cut = [sample for sample in samples if sample.meta[self.name]["encoded"]]
-        encoded = dict(zip(map(id, cut), found_again(cut, self.name, self._encoder), strict=True))
+        encoded = dict(zip(map(id, cut), found_again(cut, self, self._encoder), strict=True))
         return [self._redeemed(sample, encoded.get(id(sample))) for sample in samples]
 
     def _encoder(self, sample: Sample, reader: Reader) -> Encoder:
@@ -166,6 +171,8 @@ class SplitShots(Stage):
         source, shots = sample.meta["source"], sample.meta["source"].get("shots") or []
         if source["start"] is not None and source["end"] is not None and source["start"] >= source["end"]:
             return VideoError("empty_span", "start is not before end")
+        if source["end"] is not None and source["end"] - (source["start"] or 0.0) > self.limits.seconds:
+            return VideoError("too_long", f"{source['end'] - (source['start'] or 0.0):.0f} s")
         if self.detector == "panda70m" and not shots:
             return Reject("no_shot_labels")
         if self.detector == "panda70m" and len(shots) > 1 and self.on_boundary == "drop":
@@ -181,10 +188,13 @@ class SplitShots(Stage):
     def _whole(self, sample: Sample, opened: Opened, reader: Reader) -> Result | None:
         """A file whose packets pass: they are counted only, and its first frame is decoded for the size."""
         from curation.media import cut, video
+        from curation.media.video import VideoError
 
         extent = video.extent(opened.input)
         if not extent.clean:
             return None  # of its packets not all are frames: it is decoded to see which
+        if extent.seconds > self.limits.seconds:
+            return VideoError("too_long", f"{extent.seconds:.0f} s")
         first = next(video.frames(opened.input))
         if first.interlaced and self.interlaced == "reject":
             return Reject("interlaced")
@@ -207,7 +217,7 @@ class SplitShots(Stage):
             lone=self.on_boundary == "drop" or self._one_shot(source),
         )
         ends = float("inf") if source["end"] is None else source["end"] - half
-        return cut.Clip(cutter, (source["start"] or 0.0) - half, ends)
+        return cut.Clip(cutter, (source["start"] or 0.0) - half, ends, self.limits.seconds)
 
     def _boundaries(self, source: dict[str, Any], half_frame: float, gather: Gather | None) -> Boundaries:
         from curation.media import cut
@@ -253,7 +263,7 @@ class SplitShots(Stage):
             "last_frame": shot.last,
             "first_ticks": shot.opening.ticks,
             "last_ticks": shot.closing.ticks,
-            "fps": round(float(reader.rate), 4),
+            "fps": _rate(shot, float(reader.rate)),
             "width": width if passes else width // 2 * 2,
             "height": height if passes else height // 2 * 2,
             "encoded": not passes,
@@ -292,6 +302,12 @@ class SplitShots(Stage):
             facts["encoded"] = False
             return Reject(fault)
         return sample
+
+
+def _rate(shot: Shot, nominal: float) -> float:
+    """Frames per second: the nominal figure, unless the frames' own times say that it lies."""
+    own = shot.frames / shot.seconds if shot.seconds else nominal
+    return round(nominal if abs(own / nominal - 1) < RATE_SLACK else own, 4)
 
 
 def _go_on(works: Iterable[Iterator[None]]) -> list[Iterator[None]]:

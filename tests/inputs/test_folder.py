@@ -109,3 +109,45 @@ def test_urls_go_through_fsspec():
     fs.pipe("/set/00000/0000000_00000.txt", b"A cat.")
     (clip,) = open_input("memory://set")
     assert clip.alive and clip.caption == "A cat." and clip.meta["source"]["path"] == "memory://set/00000/0000000_00000.mp4"
+
+
+OUTSIDE = [
+    "/etc/passwd",
+    "../secret.mp4",
+    "in/../../secret.mp4",
+    "file:///etc/passwd",
+    "http://127.0.0.1/v.mp4",
+    "zip://v.mp4::in.zip",
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_table_names_nothing_outside_unless_the_user_says_so(tmp_path, name):
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "in").mkdir()
+    (tmp_path / "table" / "v.mp4").write_bytes(b"x")
+    rows = [{"path": path, "caption": "A cat."} for path in (name, "v.mp4", str(tmp_path / "table" / "v.mp4"))]
+    (tmp_path / "table" / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    outside, *inside = open_input(str(tmp_path / "table" / "clips.jsonl"))
+    assert (outside.verdict.status, outside.verdict.reason) == ("failed", "outside_input") and name in outside.verdict.detail
+    assert all(clip.alive for clip in inside)
+
+
+@pytest.mark.parametrize(
+    "videos, name", [("/", "{tmp}/secret.mp4"), ("{tmp}", "secret.mp4"), ("https://host/set", "https://host/set/v.mp4")]
+)
+def test_what_the_user_says_is_inside(tmp_path, videos, name):
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    (tmp_path / "table").mkdir()
+    row = {"path": name.format(tmp=tmp_path), "caption": "A cat."}
+    (tmp_path / "table" / "clips.jsonl").write_text(json.dumps(row))
+    (clip,) = open_input(str(tmp_path / "table" / "clips.jsonl"), videos.format(tmp=tmp_path))
+    assert clip.alive and not clip.meta["source"]["path"].startswith(f"{tmp_path}/table")
+
+
+def test_a_url_that_only_begins_alike_is_outside(tmp_path):
+    for name in ("https://host/settings/v.mp4", "https://host/set/../v.mp4", "https://host.evil/set/v.mp4"):
+        (tmp_path / "clips.jsonl").write_text(json.dumps({"path": name, "caption": "A cat."}))
+        (clip,) = open_input(str(tmp_path / "clips.jsonl"), "https://host/set")
+        assert clip.verdict.reason == "outside_input"

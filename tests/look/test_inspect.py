@@ -114,3 +114,11 @@ def test_what_is_not_there(run, tmp_path):
     for path in (tmp_path / "empty", run / "shards" / "shard-00009-0000.tar", run / "units"):
         with pytest.raises(InputError, match="no finished shard here"):
             inspect(path)
+
+
+def test_a_caption_is_shown_as_it_is_and_obeyed_by_nobody(tmp_path, capsys):
+    clip = sample("a")
+    clip.meta["source"]["caption"] = "A man [/red] talks [bold]\x1b[2J."
+    made.run(tmp_path, [[clip]])
+    text = shown(capsys, str(tmp_path), None, None)
+    assert "[/red]" in text and "[bold]" in text and "\x1b" not in text

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from curation import ledger
 from curation.faults import DataError
 from curation.inputs.folder import read_folder
+from curation.limits import Limits
 from curation.recipe import Recipe, Shards, Units
 from curation.run import run, worker
 from curation.run.engine import Driver
@@ -84,6 +85,10 @@ class Obey(Stage):
                 meets(Path(argument))
             case "sleep":
                 time.sleep(float(argument))
+            case "spin":
+                until = time.monotonic() + float(argument)
+                while time.monotonic() < until:
+                    time.sleep(0.01)
             case "sign":
                 place, _, seconds = argument.rpartition(" ")
                 Path(place, f"{sample.key}.{os.getpid()}").touch()
@@ -131,6 +136,7 @@ class Run:
     def execute(self, address: str | None = None, **knobs: Any) -> Run:
         """In this process, or on the Ray cluster at an address."""
         self.recipe.clips[-1] = Obey(**knobs)
+        self.recipe.clips[-1].limits = self.recipe.limits
         job = run.begin(self.recipe, self.plan, self.storage)
 
         def report(found: dict[str, int]) -> None:
@@ -181,6 +187,6 @@ def planned(tmp_path: Path, *captions: str, out: str = "out", clips: int = 4, me
         path=tmp_path / "recipe.yaml",
     )
     recipe.path.write_text("clips: []")
-    recipe.limits.max_failed = limits.get("max_failed", 1.0)
+    recipe.limits = Limits(**{"max_failed": 1.0, **limits})
     plan = make_plan(recipe, read_folder(str(folder)), Storage.at(tmp_path / out), {})
     return Run(tmp_path / out, plan, recipe, {})

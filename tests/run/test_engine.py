@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from curation import ledger as ledgers
 from curation.faults import StageBug
 from curation.run import engine, worker
 from curation.run.engine import BrokenError, EngineError, Stopped
@@ -195,3 +196,14 @@ def test_what_failed_while_planning_is_no_fault_of_the_run(tmp_path):
     run = planned(tmp_path, "keep", "keep", max_failed=0.2)
     run.execute()
     assert not run.driver.too_many_failed
+
+
+def test_work_that_does_not_end_fails_its_clip_alone(tmp_path, where):
+    """In Python it is interrupted; in a library its worker ends, and the next one knows of which clip that was."""
+    orders = ["keep", "spin 60", "keep"] if where is None else ["keep", "spin 60", "keep", "sleep 300", "keep", "keep"]
+    begun = time.monotonic()
+    run = planned(tmp_path, *orders, seconds_per_clip=2.0).execute(where)
+    slow = {f"v{i:02d}": "failed too_slow" for i, order in enumerate(orders) if order != "keep"}
+    assert run.verdicts == {f"v{i:02d}": "kept" for i in range(len(orders))} | slow
+    assert {row["stage"] for row in ledgers.rows(run.storage) if row["verdict"] == "failed"} == {"obey"}
+    assert time.monotonic() - begun < 50

@@ -11,6 +11,7 @@ import pytest
 import webdataset
 
 from curation import ledger
+from curation.faults import Infrastructure
 from curation.sample import Sample
 from curation.shards import pack, unit
 from curation.shards.pack import Packer
@@ -272,3 +273,13 @@ def test_where_a_run_stands(tmp_path):
     found = pack.state(storage, [(0, 9), (1, 4)])
     assert found == {0: pack.State(1, 2, {n: sizes[n] for n in (2, 4, 5)}), 1: pack.State(0, 0, {})}
     assert [name for name in storage.names("units/00000") if name < "000002"] == []
+
+
+def test_a_shard_is_not_packed_before_the_one_before_it(tmp_path):
+    """Else its ledger would say that the units before it are packed, too, and they would be cleared away."""
+    storage = Storage.at(tmp_path)
+    for number in range(2):
+        made.write(storage, number, [sample(f"s{number}")])
+    with pytest.raises(Infrastructure, match="not packed before"):
+        pack.pack(storage, 0, 1, [1], last=True)
+    assert pack.pack(storage, 0, 0, [0]) and pack.pack(storage, 0, 1, [1], last=True)

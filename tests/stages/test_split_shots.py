@@ -149,10 +149,10 @@ def test_what_nobody_foresaw_stays_with_the_clips_of_its_source(
     videos.numbered(40, path=tmp_path / "b.mp4")
 
     class Odd(video.Reader):
-        def __init__(self, path: video.Input):
+        def __init__(self, path: video.Input, most_pixels: int | None = None):
             if str(path).endswith("b.mp4"):
                 raise LookupError("nobody knows")
-            super().__init__(path)
+            super().__init__(path, most_pixels)
 
     monkeypatch.setattr(video, "Reader", Odd)
     _, clips = looked(
