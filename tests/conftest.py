@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests import objects
 from tests.servers import Server
@@ -36,9 +37,12 @@ def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`make curate` in this process: the embedded profile over the sample clips."""
     from curation.run import run
 
-    out = tmp_path_factory.mktemp("sample") / "run"
-    assert run.run("embedded", "sample", out, local=True) == 0
-    return out
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # one for all workers
+    with FileLock(base / "sample.lock"):
+        if not (base / "sample" / "tally.json").exists():
+            assert run.run("embedded", "sample", base / "sample", local=True) == 0
+    return base / "sample"
 
 
 @pytest.fixture

@@ -7,12 +7,17 @@ import pytest
 import yaml
 
 from curation import recipe, schemas
+from curation.store import store
 from tests.conftest import ROOT
 
 
 def test_the_published_schemas_are_what_the_code_says():
     published = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in (ROOT / "schemas").glob("*.json")}
     assert published == schemas.all_schemas(), "run `make schemas`"
+
+
+def test_the_notice_is_what_the_stores_table_says():
+    assert (ROOT / "NOTICE").read_text(encoding="utf-8") == store.notice(), "run `make schemas`"
 
 
 @pytest.mark.parametrize("path", sorted(recipe.WORKFLOWS.glob("*.yaml")), ids=lambda p: p.stem)

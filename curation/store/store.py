@@ -21,6 +21,7 @@ from filelock import FileLock
 from curation.storage import replacing
 from curation.store.sources import Unavailable, hub_says, opened
 
+OWN = Path(__file__).with_name("store.yaml")
 STAMP = ".verified"
 PINS = ".pins.json"
 """What the hub said, at the first fetch, of the files for which the table has no hash."""
@@ -137,9 +138,19 @@ def fetch(wanted: Iterable[str], progress: Progress | None = None) -> None:
             _obtain(found, progress)
 
 
+def notice() -> str:
+    """The text of NOTICE: what the package's own table fetches, from where, and under which licence."""
+    head = "curation: Apache-2.0 (LICENSE). It carries no weights and no clips. What it fetches keeps its authors' licence:"
+    lines = [
+        f"{found.name}: {found.description}\n  licence: {found.licence}\n  source: {found.source}"
+        for found in _read(OWN).values()
+    ]
+    return "\n\n".join([head, *lines]) + "\n"
+
+
 def _table() -> dict[str, Entry]:
     """The package's entries, then the user's own of `$CURATION_HOME/store.yaml`, which win."""
-    tables = [table for table in (Path(__file__).with_name("store.yaml"), home() / "store.yaml") if table.is_file()]
+    tables = [table for table in (OWN, home() / "store.yaml") if table.is_file()]
     return {name: found for table in tables for name, found in _read(table).items()}
 
 

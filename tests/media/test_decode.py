@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from curation import recipe
 from curation.inputs.open import open_input
 from curation.media import video
@@ -15,6 +17,7 @@ from curation.storage import Storage
 SOURCES = {"bikes": 250, "carphone_pristine": 120, "bigbuckbunny": 132}
 
 
+@pytest.mark.slow
 def test_frames_decoded_by_each_stage_of_the_embedded_recipe(tmp_path, monkeypatch):
     chosen = recipe.find("embedded")
     plan = make_plan(chosen, open_input("sample"), Storage.at(tmp_path), {})

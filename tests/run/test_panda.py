@@ -21,26 +21,32 @@ limits: {max_failed: 0}
 """
 
 
-@pytest.mark.parametrize("form", ["csv", "download"])
-def test_both_forms_run_to_the_end(panda, tmp_path, form):
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(RECIPE.replace("DETECTOR", "none"))
-    source = panda / ("panda70m_mini.csv" if form == "csv" else "clips")
-    assert run.run(str(recipe), str(source), tmp_path / "out", local=True) == 0
-    found, plan = rows(tmp_path / "out"), open_plan(Storage.at(tmp_path / "out"))
+def curated(folder, source):
+    (folder / "r.yaml").write_text(RECIPE.replace("DETECTOR", "none"))
+    assert run.run(str(folder / "r.yaml"), str(source), folder / "out", local=True) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def csv(panda, tmp_path_factory):
+    """The output of a run over the CSV and its long videos."""
+    return curated(tmp_path_factory.mktemp("csv"), panda / "panda70m_mini.csv")
+
+
+@pytest.mark.parametrize("form", ["csv", pytest.param("download", marks=pytest.mark.slow)])
+def test_both_forms_run_to_the_end(panda, tmp_path, form, request):
+    out = request.getfixturevalue("csv") if form == "csv" else curated(tmp_path, panda / "clips")
+    found, plan = rows(out), open_plan(Storage.at(out))
     assert {r["clip"] for r in found} == {
         s.key for group in plan.groups for _, samples in plan.units(group.group) for s in samples
     }
     assert len(found) == (45 if form == "csv" else 60) and not [r for r in found if r["verdict"] == "failed"]
-    assert list(verify(Storage.at(tmp_path / "out"))) == []
+    assert list(verify(Storage.at(out))) == []
 
 
-def test_clips_of_a_long_source_have_the_planned_times(panda, tmp_path):
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text(RECIPE.replace("DETECTOR", "none"))
-    run.run(str(recipe), str(panda / "panda70m_mini.csv"), tmp_path / "out", local=True)
+def test_clips_of_a_long_source_have_the_planned_times(panda, csv):
     planned = {s.key: s.meta["source"] for s in read_csv(str(panda / "panda70m_mini.csv"), str(panda / "videos"))}
-    kept = [r for r in rows(tmp_path / "out") if r["verdict"] == "kept"]
+    kept = [r for r in rows(csv) if r["verdict"] == "kept"]
     assert len(kept) > 10
     for row in kept:
         assert row["start"] == pytest.approx(planned[row["clip"]]["start"], abs=1 / 60)

@@ -65,6 +65,7 @@ def job_of(text: str) -> str:
     return next(word for word in text.split() if word.startswith("curation-"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_sample_job_on_a_running_cluster(cluster, sample_run, tmp_path):
     out = tmp_path / "out"
@@ -82,6 +83,7 @@ def test_the_jobs_exit_status_is_passed_on(cluster, tmp_path):
     assert done.returncode == 2 and "nothing is there" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status, recipe, there", [(3, "embedded", "recipe.yaml"), (4, "auto", "auto")])
 def test_each_exit_status_is_passed_on(cluster, interpreter, tmp_path, status, recipe, there):
     """`auto` is decided where the job runs; another recipe travels as it is here."""
@@ -95,6 +97,7 @@ def test_an_interpreter_that_is_not_there_is_said(cluster, tmp_path):
     assert "FAILED: this --python is not there" in job.communicate(timeout=90)[0] and job.returncode == 127
 
 
+@pytest.mark.slow
 def test_recipe_input_and_output_by_url(cluster, s3, tmp_path, monkeypatch):
     """Credentials reach the job and are not to be seen; without them it would not find the bucket."""
     import fsspec
@@ -117,6 +120,7 @@ def test_recipe_input_and_output_by_url(cluster, s3, tmp_path, monkeypatch):
     assert {p.name for p in logs if SECRET.encode() in p.read_bytes()} <= {"runtime_env_agent.log"}, "Ray's own, as it says, too"
 
 
+@pytest.mark.slow
 def test_what_lies_in_the_working_directory_goes_along(cluster, tmp_path):
     (tmp_path / "here" / "in").mkdir(parents=True)
     videos.write([videos.picture(n) for n in range(40)], tmp_path / "here" / "in" / "a.mp4")
@@ -151,6 +155,7 @@ def test_a_second_submit_of_an_output_is_refused(cluster, interpreter, tmp_path)
     assert again.wait(90) == 0, "and taken when the first has ended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer, status", [("n", "STOPPED"), ("", "RUNNING")])
 def test_ctrl_c_asks_whether_the_job_should_go_on(cluster, interpreter, tmp_path, answer, status):
     (tmp_path / "go").unlink()
