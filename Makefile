@@ -63,7 +63,7 @@ train: .venv/.train
 
 test: .venv/.dev
 	@echo "== the fast tests, $(JOBS) at a time"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-paper: .venv-paper/.paper
 	@echo "== the papers' models, with tiny checkpoints"
@@ -71,7 +71,7 @@ test-paper: .venv-paper/.paper
 
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "slow and not paper"
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow and not paper"
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev

@@ -27,9 +27,10 @@ def test_work_past_its_time_is_interrupted() -> None:
 def test_work_within_its_time_is_not() -> None:
     dog = Watchdog()
     for _ in range(20):
-        with dog.watch(0.3, "a stage"):
+        with dog.watch(2.0, "a stage"):
             spin(0.05)
-    spin(0.6)  # what follows is not watched
+    with dog.watch(30, "a stage"):
+        spin(2.5)  # and what is over raises nothing later
 
 
 def test_what_catches_the_interruption_is_interrupted_again() -> None:

@@ -56,7 +56,7 @@ def connect(address: str | None) -> tuple[float, float, float]:
             if address:
                 ray.init(address=address, **quiet)
             else:
-                ray.init(num_cpus=cpus(), include_dashboard=False, **quiet)
+                ray.init("local", num_cpus=cpus(), include_dashboard=False, **quiet)  # whatever else runs on this machine
     except OSError as error:  # ConnectionError is one
         raise EngineError(f"no Ray cluster at {address}: {error}") from error
     there = ray.cluster_resources()

@@ -6,6 +6,11 @@ import signal
 import threading
 from types import FrameType
 
+LOST = "_Reached."
+"""Methods of `media.video` that FFmpeg calls: what is raised in one of them goes nowhere."""
+SOON = 0.02
+"""Seconds until it is tried again."""
+
 
 class Interrupted(BaseException):
     """Raised in the main thread by SIGINT or SIGTERM. `done`: what this command has done by then."""
@@ -33,6 +38,10 @@ def heed() -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    if frame and frame.f_code.co_qualname.startswith(LOST):
+        signal.signal(signal.SIGALRM, lambda _, later: _raise(number, later))
+        signal.setitimer(signal.ITIMER_REAL, SOON)
+        return
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
     raise Interrupted(number)

@@ -173,7 +173,7 @@ def _foreign(rng: np.random.Generator) -> dict[str, bytes]:
     picture = videos.picture(77)
     packed, sound, tar = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
-        file.writestr("other.mp4", source("h264.mp4"))
+        file.writestr(zipfile.ZipInfo("other.mp4"), source("h264.mp4"))
     with wave.open(sound, "wb") as file:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
         file.writeframes(rng.bytes(16000))

@@ -128,7 +128,7 @@ class Ground:
     def members(self) -> dict[str, list[tuple[str, bytes]]]:
         return members(self.undisturbed)
 
-    def orphans(self, patience: float = 40.0) -> list[str]:
+    def orphans(self, patience: float = 90.0) -> list[str]:
         """Command lines of processes of this run that are still there after some seconds."""
         deadline = time.monotonic() + patience
         while (found := _marked(self.mark)) and time.monotonic() < deadline:

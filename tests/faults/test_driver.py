@@ -15,7 +15,14 @@ from tests.runs import rows
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.mark.parametrize("fault, options", [("driver_killed", []), ("driver_killed_local", ["--local"])], ids=["ray", "local"])
+ON_RAY = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "fault, options",
+    [pytest.param("driver_killed", [], marks=ON_RAY), ("driver_killed_local", ["--local"])],
+    ids=["ray", "local"],
+)
 def test_killed(ground: Ground, fault: str, options: list[str]) -> None:
     killed = ground.begin(*options)
     ground.wait(killed)
@@ -30,9 +37,9 @@ def test_killed(ground: Ground, fault: str, options: list[str]) -> None:
 @pytest.mark.parametrize(
     "fault, options, number",
     [
-        ("driver_sigterm", [], signal.SIGTERM),
+        pytest.param("driver_sigterm", [], signal.SIGTERM, marks=ON_RAY),
         ("driver_sigterm", ["--local"], signal.SIGTERM),
-        ("driver_sigint", [], signal.SIGINT),
+        pytest.param("driver_sigint", [], signal.SIGINT, marks=ON_RAY),
         ("driver_sigint_local", ["--local"], signal.SIGINT),
     ],
     ids=["sigterm", "sigterm local", "ctrl-c", "ctrl-c local"],

@@ -26,6 +26,7 @@ def nodes(s3: str) -> Iterator[object]:
     cluster.shutdown()
 
 
+@pytest.mark.slow
 def test_a_node_is_killed(ground: Ground, s3: str, nodes: object) -> None:
     for file in ground.source.iterdir():
         Storage.at(f"{s3}/in").write(file.name, file.read_bytes())

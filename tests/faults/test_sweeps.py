@@ -110,7 +110,7 @@ GRID = [(workers, clips, units) for workers in (1, 2, 4) for clips in (1, 2, 5) 
 
 @pytest.mark.parametrize(
     "workers, clips, units",
-    [pytest.param(*case, marks=() if case in ((1, 5, 1), (2, 1, 4)) else pytest.mark.faults) for case in GRID],
+    [pytest.param(*case, marks=pytest.mark.slow if case in ((1, 5, 1), (2, 1, 4)) else pytest.mark.faults) for case in GRID],
 )
 @pytest.mark.timeout(400)
 def test_killed_by_workers_units_and_point(ground: Ground, workers: int, clips: int, units: int) -> None:

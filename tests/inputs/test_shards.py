@@ -70,7 +70,9 @@ def test_garbage_in_a_tar_does_not_pass_for_its_end(tmp_path):
     assert found.pop("a_a") == "" and list(found.values()) == ["bad_tar"]
 
 
-@pytest.mark.parametrize("data", [b"", b"text", os.urandom(5000), gzip.compress(b"x" * 5000)])
+@pytest.mark.parametrize(
+    "data", [b"", b"text", os.urandom(5000), gzip.compress(b"x" * 5000)], ids=["empty", "text", "noise", "gzip"]
+)
 def test_what_is_no_tar_is_one_failed_clip(tmp_path, data):
     (tmp_path / "a.tar").write_bytes(data)
     whole(tmp_path)

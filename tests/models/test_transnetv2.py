@@ -75,6 +75,7 @@ def probabilities(detector: Callable[[np.ndarray], np.ndarray], pictures: np.nda
     return np.array(known + stream.finish())
 
 
+@pytest.mark.slow
 def test_equals_the_published_implementation_on_a_real_video(panda: Path, weights: Path, published: Any) -> None:
     pictures = small(str(panda / "videos/mini0000000.mp4"), 300)[190:]
     ours = probabilities(transnetv2.Detector(weights, "fp32"), pictures)
@@ -87,6 +88,7 @@ def test_equals_the_published_implementation_on_a_real_video(panda: Path, weight
     assert np.array_equal(transnetv2.scenes(ours), published.TransNetV2.predictions_to_scenes(theirs))
 
 
+@pytest.mark.slow
 def test_half_precision_stays_within_a_hundredth_on_a_real_cut(panda: Path, weights: Path) -> None:
     window = small(str(panda / "videos/mini0000000.mp4"), 300)[None, 190:290]
     exact, *halves = (transnetv2.Detector(weights, precision, "cpu")(window) for precision in ("fp32", "bf16", "fp16"))
@@ -142,6 +144,7 @@ def test_longer_windows_share_fewer_frames_and_end_with_the_clip(count: int, len
         assert np.array_equal(window, padded[110 * number : 110 * number + len(window)])
 
 
+@pytest.mark.slow
 def test_longer_windows_find_the_same_boundaries_in_a_real_video(panda: Path, weights: Path) -> None:
     pictures = small(str(panda / "videos/mini0000000.mp4"), 300)
     network = transnetv2.Detector(weights, "fp32")
@@ -150,6 +153,7 @@ def test_longer_windows_find_the_same_boundaries_in_a_real_video(panda: Path, we
     assert 0 < np.abs(longer - published).max() < 0.05
 
 
+@pytest.mark.slow
 def test_windows_of_several_clips_run_together_and_each_clip_gets_its_own(weights: Path) -> None:
     """Three clips of 3, 1 and 2 windows, four at a time: what a batch gives is what each window gives alone."""
     pictures = small(io.BytesIO(videos.shots(60, 66)))

@@ -78,6 +78,7 @@ def test_a_clip_that_kills_its_worker_fails_and_its_neighbours_survive(tmp_path,
     assert run.verdicts == {f"v{i:02d}": "kept" for i in range(6)} | {"v02": "failed worker_died"}
 
 
+@pytest.mark.slow
 def test_a_worker_takes_several_units_at_once(tmp_path, cluster):
     """One clip a unit and one worker: who meets somebody meets another unit."""
     (tmp_path / "inn").mkdir()
@@ -88,6 +89,7 @@ def test_a_worker_takes_several_units_at_once(tmp_path, cluster):
     assert set(together.verdicts.values()) == {"kept"}
 
 
+@pytest.mark.slow
 def test_no_unit_waits_at_a_busy_worker_while_another_is_idle(tmp_path, cluster):
     (tmp_path / "inn").mkdir()
     captions = [f"sign {tmp_path / 'inn'} {10 if i == 0 else 0}" for i in range(6)]
@@ -103,6 +105,7 @@ def test_several_units_at_once_give_the_bytes_of_a_local_run(tmp_path, cluster):
     assert here.files == there.files and here.verdicts == there.verdicts
 
 
+@pytest.mark.slow
 def test_a_death_is_not_blamed_on_other_units(tmp_path, cluster):
     """Two killers in two units, each dies beside the other units' clips: those are tried again, alone, and come through."""
     (tmp_path / "inn").mkdir()
@@ -147,6 +150,7 @@ def test_a_disk_that_was_full_for_a_moment_is_nobodys_verdict(tmp_path, where):
     assert set(run.verdicts.values()) == {"kept"} and run.driver.aside == {}
 
 
+@pytest.mark.slow
 def test_a_unit_that_our_side_breaks_under_is_set_aside_and_waits(tmp_path, where):
     run = planned(tmp_path, "keep", "keep", "disk full", "keep", "keep", "keep", clips=2).execute(where)
     (error,) = run.driver.aside.values()
@@ -166,6 +170,7 @@ def test_nothing_works_any_more(tmp_path):
     assert run.verdicts == {}
 
 
+@pytest.mark.slow
 def test_a_broken_worker_condemns_nobody(tmp_path, where):
     """It breaks for good on its sixth clip, and calls it an error of the clip."""
     (tmp_path / "broken").mkdir()

@@ -45,6 +45,7 @@ def left(out: str) -> list[str]:
     return [name for group in storage.folders("units") for name in storage.names(f"units/{group}")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["--local", "ray"])
 def test_a_run_into_a_bucket_gives_the_bytes_of_one_on_a_disk(words, tmp_path, s3, mode):
     options = ["--local"] if mode == "--local" else []

@@ -269,6 +269,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_planning_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path, workers):
     """After so many parts, at once or in the midst of the next one; the stage in the driver or in processes of its own."""

@@ -72,6 +72,7 @@ def test_broken_files_fail_each_with_its_reason_and_harm_no_other(recipe, tmp_pa
     assert again.returncode == 3 and "Traceback" not in again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["--local", "ray"])
 def test_killed_and_started_again_gives_the_same_bytes(recipe, folder, tmp_path, mode):
     options = ["--local"] if mode == "--local" else []

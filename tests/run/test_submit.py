@@ -92,6 +92,7 @@ def test_each_exit_status_is_passed_on(cluster, interpreter, tmp_path, status, r
     assert job.returncode == status and f"began -m curation.cli run {there} --input sample --output {tmp_path}/out" in said
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_is_not_there_is_said(cluster, tmp_path):
     job = submitted(tmp_path / "out", cluster, tmp_path / "none")
     assert "FAILED: this --python is not there" in job.communicate(timeout=90)[0] and job.returncode == 127
@@ -135,6 +136,7 @@ def test_what_lies_in_the_working_directory_goes_along(cluster, tmp_path):
     assert "--input in " in client(cluster).get_job_info(job_of(done.stdout)).entrypoint, "its place in the folder"
 
 
+@pytest.mark.slow
 def test_a_second_submit_of_an_output_is_refused(cluster, interpreter, tmp_path):
     (tmp_path / "go").unlink()
     two = [submitted(tmp_path / "out", cluster, interpreter()) for _ in range(2)]

@@ -252,6 +252,7 @@ class Deadly(Storage):
         return super().open(name)
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_its_reader_is_named_and_the_rest_is_read(run):
     run.remove("shards/shard-00000-0000.tar")
     found = list(verify(Deadly(run.root, os.getpid()), workers=2))
@@ -259,6 +260,7 @@ def test_a_file_that_ends_its_reader_is_named_and_the_rest_is_read(run):
     assert found[1].endswith("it ends the process that reads it")
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_same_is_found(run, cluster):
     run.remove("shards/shard-00000-0000.tar", Unit(1, 1).tar)
     here = list(verify(run, workers=1))

@@ -150,6 +150,7 @@ def test_a_plate_that_shows_the_man_again_is_caught_and_patchmatch_takes_over() 
     assert meta["method"] == "patchmatch" and meta["leaks"]["patchmatch"] < 0.2
 
 
+@pytest.mark.slow
 def test_a_leak_with_no_way_out_is_left_out_or_rejected() -> None:
     kept, meta = blind(ghost(), max_invented=0.2)
     assert meta["reason"] == "leaked" and meta["method"] == "none" and meta["member"] is None
@@ -215,6 +216,7 @@ def digest(before: int) -> str:
     return hashlib.sha256(sample.files["background.jpg"] + json.dumps(sample.meta[NAME]).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_every_process_whatever_ran_before() -> None:
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert len(set(pool.map(digest, [0, 1]))) == 1

@@ -184,6 +184,7 @@ def test_a_clip_whose_fate_is_known_stops_decoding(tmp_path: Path, decoded: Coun
     assert verdict(long) == ("rejected", "too_long") and decoded["file"] == 151 and not long.meta["split_shots"]["complete"]
 
 
+@pytest.mark.slow
 def test_windows_run_in_batches_across_clips_change_nothing(source: Path, tmp_path: Path) -> None:
     """As on a GPU: scores come late, after other clips of the source were read, and after other sources were."""
     videos.numbered(40, path=tmp_path / "a.mp4")

@@ -98,6 +98,7 @@ def test_the_log_goes_on_behind_the_checkpoint(tmp_path, shards, texts):
     assert len(losses(trained(tmp_path, shards, texts))) == 4 and losses(out)[3] != 7
 
 
+@pytest.mark.slow
 def test_only_the_newest_checkpoints_stay(tmp_path, shards, texts):
     assert checkpoint.steps(trained(tmp_path, shards, texts, training={"save_every": 1, "keep": 2})) == [3, 4]
 
@@ -111,6 +112,7 @@ def test_a_stage_changes_its_own_layers_alone(tmp_path, shards, texts, layers):
     assert changed and all(("personalization" in name) == (layers == "personalization") for name in changed)
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other(tmp_path, shards, texts):
     """V1's: a backbone without personalization layers, then those alone; they start where they change nothing."""
     first = trained(tmp_path, shards, texts, "one", model={"personalization": False}, training={"ema": 0.0})
@@ -129,6 +131,7 @@ def test_a_start_that_does_not_fit_is_one_line(tmp_path, shards, texts):
         trained(tmp_path, shards, texts, "three", training={"start": str(tmp_path)})
 
 
+@pytest.mark.slow
 def test_cached_latents_train_the_same(tmp_path, shards, texts):
     still = {"start": "first"}
     plain = trained(tmp_path, shards, texts, "plain", data=still)
