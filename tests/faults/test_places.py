@@ -10,7 +10,6 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,9 +37,8 @@ def mounted(ground: Ground) -> Iterator[Path]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("may not mount")
     yield place
-    with suppress(subprocess.CalledProcessError):
-        while place.is_mount():
-            subprocess.run(["umount", "-l", place], check=True)
+    while subprocess.run(["umount", "-l", place], capture_output=True).returncode == 0:
+        pass  # a bind mount of the same disk does not look like a mount
 
 
 def no_verdict(out: Path) -> None:

@@ -84,7 +84,9 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     return Small(tmp_path)
 
 
-STRIDES = pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.faults), 17])
+STRIDES = pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.faults), pytest.param(11, marks=pytest.mark.slow), 53]
+)
 
 
 @STRIDES

@@ -52,6 +52,7 @@ def test_ray_gives_the_bytes_of_a_local_run(tmp_path, cluster):
         assert here.verdicts == there.verdicts
 
 
+@pytest.mark.slow
 def test_every_worker_is_closed(tmp_path, cluster):
     (tmp_path / "closed").mkdir()
     planned(tmp_path, "keep").execute(farewell=str(tmp_path / "closed"))
@@ -178,6 +179,7 @@ def test_a_broken_worker_condemns_nobody(tmp_path, where):
     assert set(run.verdicts.values()) == {"kept"} and len(run.verdicts) == 24
 
 
+@pytest.mark.slow
 def test_clips_that_fail_oddly_for_everybody_fail(tmp_path, where):
     captions = ["odd no", "keep", "odd no", "odd no", "odd no", "keep", "keep", "odd no"]
     run = planned(tmp_path, *captions, clips=2).execute(where)

@@ -202,3 +202,21 @@ def test_a_unit_that_is_not_packed_forgets_too(small: Small) -> None:
     assert forget._ledger(small.storage, "units/00000/000000.parquet", {first}) == 1
     with tarfile.open(small.out / "units/00000/000000.tar") as tar:
         assert first not in {name.partition(".")[0] for name in tar.getnames()}
+
+
+def test_in_a_bucket_it_is_the_same(tmp_path: Path, s3: str) -> None:
+    here = Small(tmp_path)
+    there = f"{s3}/run"
+    assert run.run(str(tmp_path / "recipe.yaml"), str(tmp_path / "in"), there, local=True) == 0
+    storage = Storage.at(there)
+    whole = {name: storage.read(f"shards/{name}") for name in storage.names("shards") if name.endswith(".tar")}
+    storage.write("shards/shard-00000-0001.tar", whole["shard-00000-0001.tar"][:-700])
+    damage = Damage()
+    assert list(verify(storage, damage=damage, workers=1))
+    repair.note(storage, damage.files, damage.groups)
+    assert run.run(str(tmp_path / "recipe.yaml"), str(tmp_path / "in"), there, local=True) == 0
+    same = {name: storage.read(f"shards/{name}") for name in whole} == whole
+    assert same and run.forget(there, ["v2"]).clips == 1
+    assert list(verify(storage, workers=1)) == [] and ledger(there)["v2"] == "rejected forget forgotten"
+    assert here.run() == 0 and run.forget(str(here.out), ["v2"]).clips == 1
+    assert {name: storage.read(f"shards/{name}") for name in whole} == tars(here.out)

@@ -47,7 +47,12 @@ def end(out: Path, step: int = 4) -> bytes:
 
 @pytest.mark.parametrize(
     "knobs",
-    [{}, {"accumulate": 2}, {"new_layers_first": 2}, {"new_layers_first": 3, "warmup": 3, "precision": "bf16"}],
+    [
+        {},
+        pytest.param({"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param({"new_layers_first": 2}, marks=pytest.mark.slow),
+        pytest.param({"new_layers_first": 3, "warmup": 3, "precision": "bf16"}, marks=pytest.mark.slow),
+    ],
     ids=["plain", "accumulated", "switched at the stop", "switched after it"],
 )
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, shards, texts, knobs):
