@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -9,25 +14,43 @@ import pytest
 
 from curation import ledger
 from curation.storage import Storage
+from tests.conftest import ROOT
 from tests.faults.conftest import CLIPS, Ground
 
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.fixture
-def nodes(s3: str) -> Iterator[object]:
-    """A head for the driver's own needs and two nodes for work; they know the way to the bucket from their environment."""
-    from ray.cluster_utils import Cluster
+class Nodes:
+    """In another process: when Ray's own connection to a cluster breaks, it ends the process."""
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})
-    cluster.workers = [cluster.add_node(num_cpus=1, object_store_memory=100_000_000) for _ in range(2)]
-    cluster.wait_for_nodes()
-    yield cluster
-    cluster.shutdown()
+    def __init__(self) -> None:
+        words = [sys.executable, "-m", "tests.faults.nodes"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(words, cwd=ROOT, text=True, **pipes, start_new_session=True)
+        self.address = next(line.strip() for line in self.process.stdout if re.match(r"[\d.]+:\d+$", line))
+
+    def kill_one(self) -> None:
+        print(file=self.process.stdin, flush=True)
+
+    def stop(self) -> None:
+        """Ask, then insist."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def nodes(s3: str) -> Iterator[Nodes]:
+    """They know the way to the bucket from their environment."""
+    made = Nodes()
+    yield made
+    made.stop()
 
 
 @pytest.mark.slow
-def test_a_node_is_killed(ground: Ground, s3: str, nodes: object) -> None:
+def test_a_node_is_killed(ground: Ground, s3: str, nodes: Nodes) -> None:
     for file in ground.source.iterdir():
         Storage.at(f"{s3}/in").write(file.name, file.read_bytes())
     ground.recipe(clips=2, workers=2)
@@ -37,7 +60,7 @@ def test_a_node_is_killed(ground: Ground, s3: str, nodes: object) -> None:
     while not ledger.files(Storage.at(out)):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    nodes.remove_node(nodes.workers[0], allow_graceful=False)
+    nodes.kill_one()
     assert run.wait(200) == 0
     ground.judge("node_killed", out)
     storage = Storage.at(out)
