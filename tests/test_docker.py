@@ -337,7 +337,7 @@ class Place:
         return self.run(["ray", "job", "submit", "--address", f"http://127.0.0.1:{self.dashboard}", "--", *words])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_compose_file_and_the_manifests(tmp_path_factory, s3, s3_server):
     import fsspec
