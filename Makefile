@@ -71,7 +71,7 @@ test-paper: .venv-paper/.paper
 
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not paper"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not paper"
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev
