@@ -107,9 +107,12 @@ def verify(
             problems += 1
     print(f"{out}: {problems} problems" if problems else f"{out}: no problem found")
     if damage.files or damage.groups:
-        with place.claim():
-            repair.note(place, damage.files, damage.groups)
-        print(f"{len(damage.files)} damaged ledgers or shards are noted: the command that made them makes them anew")
+        try:
+            with place.claim():
+                repair.note(place, damage.files, damage.groups)
+            print(f"{len(damage.files)} damaged ledgers or shards are noted: the command that made them makes them anew")
+        except storage.StorageError as error:  # a run is at work, or nothing may be written: what was found is said all the same
+            console.say(f"curation: nothing is noted for a run to make anew: {error}")
     raise typer.Exit(bool(problems))
 
 

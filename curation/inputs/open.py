@@ -54,16 +54,17 @@ def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
         raise InputError(f"--input {path}: a file must be one of {', '.join(TABLES)}, .tar")
     names = tables.columns(path)
     if not set(panda70m.CSV_COLUMNS) <= set(names):
-        _check_videos(videos)
+        if videos and not files.is_url(videos):
+            _check_folder(videos)
         return folder.read_table(path, names, videos)
     beside = _folder_of(path)
     videos = videos or next((d for d in (files.join(beside, "videos"), beside) if files.exists(d)), beside)
-    _check_videos(videos)
+    _check_folder(videos)
     return panda70m.read_csv(path, videos)
 
 
-def _check_videos(videos: str | None) -> None:
-    if videos and not files.is_url(videos) and not files.exists(videos):
+def _check_folder(videos: str) -> None:
+    if not files.exists(videos):
         raise InputError(f"--videos {videos}: no such folder")
 
 

@@ -13,7 +13,6 @@ from curation.ledger import Unit
 from curation.run.worker import Job, Load, Outcome
 from curation.shards.pack import Packer, state
 from curation.shards.planned import Plan
-from curation.shards.repair import Hole
 
 AWAY = 3
 """Units set aside in a row, beyond one for each worker, with none finished between, after which the run stops: what all of them
@@ -93,13 +92,12 @@ class Driver:
     max_failed: float
     megabytes: float
     """Of a shard."""
-    holes: dict[int, list[Hole]] = field(default_factory=dict)
-    """What of a group is to be made anew, before its newest shard."""
     aside: dict[str, str] = field(default_factory=dict)
     """Units that our side broke under, and shards that could not be packed, each with its error."""
 
     def __post_init__(self) -> None:
         self._units = {group.group: group.units for group in self.plan.groups}
+        self._holes = self.job.holes
         self._stretches: dict[int, list[Stretch]] = {}
         self._packing: set[int] = set()
         self._blocked: set[int] = set()
@@ -122,7 +120,7 @@ class Driver:
                     self._take(outcome)
             self._pack_rest()
             if not self.aside:
-                self.holes = {}
+                self._holes = {}
             if not self._again:
                 return
 
@@ -131,7 +129,7 @@ class Driver:
         left: dict[int, frozenset[int]] = {}
         self._stretches, self._blocked = {}, set()
         for group, found in state(self.job.storage, self._units.items()).items():
-            units, holes = self._units[group], self.holes.get(group, [])
+            units, holes = self._units[group], self._holes.get(group, [])
             wanted = frozenset(range(found.first, units)) - found.finished.keys()
             wanted |= {unit for hole in holes for unit in range(hole.first, hole.last + 1)}
             if wanted or found.first < units:

@@ -134,9 +134,8 @@ def _planned(
     return made
 
 
-def begin(chosen: Recipe, planned: Plan, storage: Storage, holes: Collection[int] = ()) -> Job:
-    """Take the run directory for this recipe and plan, or raise `EngineError` naming what changed. `holes`: groups of which
-    something is made anew."""
+def begin(chosen: Recipe, planned: Plan, storage: Storage) -> Job:
+    """Take the run directory for this recipe and plan, or raise `EngineError` naming what changed."""
     for folder in ("", "plan"):
         storage.sweep(folder)  # what a killed run began to write
     fingerprint = json.loads(json.dumps(chosen.fingerprint()))
@@ -149,6 +148,7 @@ def begin(chosen: Recipe, planned: Plan, storage: Storage, holes: Collection[int
         storage.write("run.json", json.dumps(state, indent=1))
     storage.write("recipe.yaml", chosen.path.read_bytes())  # with what decides no byte as it is now: limits, placement
     forgetting.go_on(storage, planned)
+    holes = repair.clear(storage, ((group.group, group.units) for group in planned.groups))
     attempts = {group.group: group.attempt for group in planned.groups if group.attempt}
     return Job(
         storage,
@@ -161,6 +161,7 @@ def begin(chosen: Recipe, planned: Plan, storage: Storage, holes: Collection[int
         chosen.owners(),
         attempts,
         {group: tallies.kept_keys(storage, _clips(planned, group)) for group in {*attempts, *holes}},
+        holes,
     )
 
 
@@ -169,8 +170,7 @@ def _clips(planned: Plan, group: int) -> list[str]:
 
 
 def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, address: str | None) -> int:
-    holes = repair.clear(storage, ((group.group, group.units) for group in planned.groups))
-    job = begin(chosen, planned, storage, holes)
+    job = begin(chosen, planned, storage)
     store.fetch(chosen.models(), console.say)
     start = time.monotonic()
     stopped = ""
@@ -184,7 +184,6 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
             lambda found: count.add(found.pop("clips"), found),
             max_failed=chosen.limits.max_failed,
             megabytes=chosen.shards.megabytes,
-            holes=holes,
         )
         try:
             driver.run()

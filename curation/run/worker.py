@@ -20,6 +20,7 @@ from curation.run.breaker import Breaker, Tripped
 from curation.run.lanes import Lane
 from curation.sample import FAILED, SHOT, Sample, Verdict
 from curation.shards import unit as unit_files
+from curation.shards.repair import Hole
 from curation.stage import Stage, apply
 from curation.storage import Storage
 
@@ -54,6 +55,8 @@ class Job:
     """Group → attempt, where it is not the first."""
     kept: dict[int, frozenset[str]] = field(default_factory=dict)
     """Group of a retry → keys that are in a shard already and are not written again."""
+    holes: dict[int, list[Hole]] = field(default_factory=dict)
+    """What of a group is to be made anew, before its newest shard; for the driver."""
     settle: bool = False
     """A later pass over what an earlier one did not believe: a worker that is not broken says the same, and then it counts."""
 
