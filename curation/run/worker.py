@@ -157,9 +157,11 @@ class Worker:
     def _attempt(self, unit: str, data: bytes) -> Load | None:
         """The unit after every step; None when it has cost so many workers that it is given up."""
         deaths, killers = self.clerk.start(unit)
+        load: Load = pickle.loads(data)  # our own bytes, from the driver or the lane before, never from disk
+        known = {SHOT.sub("", key): why for key, why in killers.items()} | killers  # a shot's fault is its clip's
+        killers = {s.key: known[s.key] for s in load.samples if s.key in known}  # those of other units excuse none here
         if deaths >= GIVEN_UP and not killers:
             return None
-        load: Load = pickle.loads(data)  # our own bytes, from the driver or the lane before, never from disk
         with self._seat(self.lane.units if deaths else 1):
             return replace(load, samples=self._carefully(unit, load.samples, killers) if deaths else self._through(load.samples))
 
@@ -188,11 +190,10 @@ class Worker:
 
     def _carefully(self, unit: str, samples: list[Sample], killers: dict[str, tuple[str, str]]) -> list[Sample]:
         """Clip by clip, so that the next death names one; those that are not to be tried again fail."""
-        own = {SHOT.sub("", key): why for key, why in killers.items()} | killers  # a shot's fault is its clip's
         done: list[Sample] = []
         for sample in samples:
-            if sample.alive and sample.key in own:
-                stage, reason = own[sample.key]
+            if sample.alive and sample.key in killers:
+                stage, reason = killers[sample.key]
                 done.append(sample.drop(Verdict(FAILED, stage or self.lane.steps[0].stage.name, reason)))
                 continue
             self.clerk.touch(unit, sample.key)
