@@ -20,20 +20,22 @@ def run(config: Config, shards: str, out: Path, address: str) -> None:
     from ray.train.torch import TorchTrainer
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address=address, log_to_driver=True, logging_level="ERROR", ignore_reinit_error=True)
-    processes = config.training.processes
-    there = ray.cluster_resources()
-    on_gpu = there.get("GPU", 0) > 0
-    if there.get("GPU" if on_gpu else "CPU", 0) < processes:
-        kind = "GPUs" if on_gpu else "CPUs"
-        raise TrainerError(f"training.processes: {processes}, the cluster at {address} has {there.get(kind[:-1], 0):g} {kind}")
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"config": config, "shards": shards, "out": str(out)},
-        scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu),
-        run_config=RunConfig(name="curation", storage_path=str(out.absolute() / "ray")),
-    )
+    ray.init(address=address, log_to_driver=True, logging_level="ERROR")
     try:
+        processes = config.training.processes
+        there = ray.cluster_resources()
+        on_gpu = there.get("GPU", 0) > 0
+        if there.get("GPU" if on_gpu else "CPU", 0) < processes:
+            kind = "GPUs" if on_gpu else "CPUs"
+            raise TrainerError(
+                f"training.processes: {processes}, the cluster at {address} has {there.get(kind[:-1], 0):g} {kind}"
+            )
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"config": config, "shards": shards, "out": str(out)},
+            scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu),
+            run_config=RunConfig(name="curation", storage_path=str(out.absolute() / "ray")),
+        )
         trainer.fit()
     except ray.train.base_trainer.TrainingFailedError as error:
         lines = str(error.__cause__ or error).strip().splitlines()

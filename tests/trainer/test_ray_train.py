@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import ray
 
 from curation.trainer import checkpoint, run
 from curation.trainer.errors import TrainerError
@@ -24,3 +25,4 @@ def test_ray_train_trains_as_torchrun_does(cluster, tmp_path, monkeypatch):
     more = recipes.write(tmp_path / "more.yaml", tmp_path / "minilm", training={"processes": 200})
     with pytest.raises(TrainerError, match="training.processes: 200, the cluster at .* has 2 CPUs"):
         run.train(str(more), str(shards), tmp_path / "more", cluster.address)
+    assert not ray.is_initialized(), "also where it refuses"
