@@ -42,14 +42,15 @@ def write(
     container: str = "mp4",
     rotate: int | None = None,
     mirror: bool = False,
-    sound: bool = False,
+    sound: bool | np.ndarray = False,
     gop: int = 12,
     options: dict[str, str] | None = None,
     colours: dict[str, Any] | None = None,
     interlaced: bool = False,
     bframes: int | None = None,
 ) -> bytes:
-    """Encode pictures, at `ticks` of 1/rate seconds or one after the other; also to `path` if given. `sound`: a silent track."""
+    """Encode pictures, at `ticks` of 1/rate seconds or one after the other; also to `path` if given. `sound`: a silent track,
+    or one of float32 [2, samples] at 44.1 kHz."""
     rate = Fraction(rate)
     pictures = list(pictures)
     times = list(ticks) if ticks is not None else range(len(pictures))
@@ -68,9 +69,9 @@ def write(
             setattr(stream.codec_context, tag, value)
         if rotate is not None:
             stream.set_display_rotation(rotate, mirror)
-        audio = output.add_stream("aac", rate=44100) if sound else None
-        if audio:
-            _silence(output, audio, len(pictures) / float(rate))
+        if sound is not False:
+            silence = np.zeros((2, max(1, int(44100 * len(pictures) / float(rate)))), np.float32)
+            _play(output, output.add_stream("aac", rate=44100), silence if sound is True else sound)
         for time, image in zip(times, pictures, strict=True):
             frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format=pix_fmt)
             frame.pts, frame.time_base = time, 1 / rate
@@ -83,9 +84,9 @@ def write(
     return data
 
 
-def _silence(output: av.container.OutputContainer, audio: av.AudioStream, seconds: float) -> None:
-    for start in range(0, max(1, int(44100 * seconds)), 1024):
-        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+def _play(output: av.container.OutputContainer, audio: av.AudioStream, samples: np.ndarray) -> None:
+    for start in range(0, samples.shape[1], 1024):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + 1024]), "fltp", "stereo")
         frame.sample_rate, frame.pts, frame.time_base = 44100, start, Fraction(1, 44100)
         output.mux(audio.encode(frame))
     output.mux(audio.encode())
@@ -95,7 +96,7 @@ def sound_only() -> bytes:
     """An mp4 with an audio track and no video."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as output:
-        _silence(output, output.add_stream("aac", rate=44100), 1.0)
+        _play(output, output.add_stream("aac", rate=44100), np.zeros((2, 44100), np.float32))
     return file.getvalue()
 
 

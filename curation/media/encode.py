@@ -1,4 +1,4 @@
-"""Encode frames as one mp4 in memory; with `media.video` and `media.picture` the only user of PyAV."""
+"""Encode frames as one mp4 in memory; with `media.video`, `media.picture` and `media.sound` the only user of PyAV."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Encoder:
     def _start(self, frame: Frame, picture: av.VideoFrame) -> None:
         self._first = frame.ticks
         self._base = max(frame.time_base, FINEST_TIME_BASE)
-        self._container = _mp4(self._file)
+        self._container = mp4_of(self._file)
         x264 = {"crf": str(self.crf), "preset": self.preset, **STEADY}
         self._stream = stream = self._container.add_stream("libx264", rate=self.rate, options=x264)
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
@@ -123,7 +123,7 @@ def copied(source: Input) -> bytes:
     """The pictures of a file, packet by packet, as an mp4 of its own: without sound, and without what cameras and phones say of
     place, device and owner. Its packets are to be `clean`. Raises `VideoError`."""
     file = io.BytesIO()
-    with Reader(source) as reader, _mp4(file) as output:
+    with Reader(source) as reader, mp4_of(file) as output:
         stream = output.add_stream_from_template(reader.stream)
         stream.time_base = reader.time_base
         for packet in reader.packets():
@@ -133,7 +133,7 @@ def copied(source: Input) -> bytes:
     return file.getvalue()
 
 
-def _mp4(file: io.BytesIO) -> av.container.OutputContainer:
+def mp4_of(file: io.BytesIO) -> av.container.OutputContainer:
     """To be written, index in front."""
     read_back = _View(file)  # to put the index in front, the muxer reads what it has written
     options = {"movflags": "faststart", "fflags": "bitexact"}

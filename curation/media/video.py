@@ -1,4 +1,4 @@
-"""Open and decode video; with `media.picture` and `media.encode` the only user of PyAV.
+"""Open and decode video; with `media.picture`, `media.encode` and `media.sound` the only user of PyAV.
 
 Time is seconds from the first frame of a file's video stream. Pictures leave upright: a display matrix is applied to the pixels.
 Decoding runs on one thread; the same input gives the same bytes.
@@ -182,6 +182,27 @@ class Reader:
         (first, _), (last, duration) = min(shown), max(shown)
         step = duration or round(1 / self.rate / self.time_base)
         return Extent(len(shown), last - first, float((last - first + step) * self.time_base), self.clean)
+
+    def zero(self) -> float:
+        """When the first frame is shown, in seconds of the file's own clock. Use it on a fresh reader. Raises `VideoError`."""
+        next(self.frames())
+        assert self._zero is not None
+        return float(self._zero * self.time_base)
+
+    def sounds(self, start: float) -> Iterator[av.AudioFrame]:
+        """What can be decoded of the file's first sound track, from a little before second `start` of its own clock on. Use it on
+        a fresh reader."""
+        track = next((stream for stream in self._container.streams.audio if stream.codec_context), None)
+        if track is None:
+            return
+        track.thread_type, track.thread_count = "NONE", 1
+        if self._container.format.name.startswith(("mov,mp4", "matroska")) and start > SEEK_MARGIN:
+            with suppress(av.error.FFmpegError):
+                self._container.seek(int((start - SEEK_MARGIN) / track.time_base), stream=track, backward=True)
+        with suppress(av.error.FFmpegError):
+            for packet in self._container.demux(track):
+                with suppress(av.error.FFmpegError):
+                    yield from (frame for frame in packet.decode() if frame.pts is not None and not frame.is_corrupt)
 
     def packets(self) -> Iterator[av.Packet]:
         """Whole packets, up to the first that is not: `_check_whole` says whether that is the end of the file."""

@@ -36,7 +36,7 @@ class SplitShots(Stage):
 
     A clip holds the frames with start − h ≤ time < end − h, h half a frame: adjacent clips share no frame and lose none, and
     times rounded to milliseconds mean the same frames. Of a whole file without a cut, H.264 in mp4, the packets are copied. No
-    clip has sound, or what a camera said of place, device and owner.
+    clip has what a camera said of place, device and owner.
 
     Nothing is encoded but what is kept in the end (`promise`). With `on_boundary: drop` a clip is not looked at beyond its first
     cut, nor a clip of one shot beyond `max_seconds`: its metadata then say `complete: false`, and `frames`, `end`, `shots`,
@@ -68,6 +68,9 @@ class SplitShots(Stage):
     preset: str = "veryfast"
     """x264's speed of clips that are cut."""
 
+    sound: Literal["drop", "keep"] = "drop"
+    """The source's first sound track, of all clips alike: none, or AAC of 48 kHz, with `sound_seconds` in the metadata. The
+    paper's training takes no sound."""
     interlaced: Literal["reject", "keep"] = "reject"
     """What becomes of a clip with interlaced frames, by the file's own word: their fields are of two moments, so what moves has
     combed edges. Of a file that passes as it is only the first frame is asked. Not stated by the paper."""
@@ -149,12 +152,19 @@ class SplitShots(Stage):
         """With its mp4, from now on without the version of the source file: what is published does not depend on a file's age."""
         from curation.media import source
         from curation.media.encode import copied
+        from curation.media.sound import with_sound
 
         if isinstance(mp4, Exception):
             return mp4
         try:
             facts = sample.meta[self.name]
-            sample.files["mp4"] = mp4 or copied(source.open_source(sample.meta["source"], facts.get("file")).input)
+            if mp4 is None or self.sound == "keep":
+                opened = source.open_source(sample.meta["source"], facts.get("file"))
+                mp4 = mp4 or copied(opened.input)
+            if self.sound == "keep":
+                with self.watch([sample]):
+                    mp4, facts["sound_seconds"] = with_sound(mp4, opened.input, facts["start"], facts["end"])
+            sample.files["mp4"] = mp4
         except DataError as error:
             return error
         facts.pop("file", None)

@@ -25,6 +25,7 @@ from curation.stages.split_shots import SplitShots
 from curation.store import store
 from tests import videos
 from tests.clips import planned
+from tests.sounds import clock, slots
 
 
 def looked(samples: list[Sample], **knobs: Any) -> tuple[SplitShots, list[Sample]]:
@@ -238,6 +239,20 @@ def test_the_packets_of_a_whole_file_without_a_cut_are_copied_without_sound(tmp_
     assert clip.meta["split_shots"]["encoded"] is False
     assert clip.meta["split_shots"]["max_probability"] < 0.5
     assert decoded == {"file": 40}
+
+
+def test_sound_is_kept_alike_for_cut_and_uncut_clips(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    videos.numbered(50, rate=25, sound=clock(2.0), path=path)
+    samples = [planned("whole", path), planned("cut", path, 0.4, 1.6), planned("end", path, 1.0)]
+    found, silent = split(copy.deepcopy(samples), sound="keep"), split(samples)
+    begins = {"whole": 0, "cut": 4, "end": 10}
+    for key, first in begins.items():
+        seconds = found[key].meta["split_shots"]["seconds"]
+        assert slots(found[key].files["mp4"])[: round(10 * seconds)] == list(range(first, first + round(10 * seconds)))
+        assert found[key].meta["split_shots"].pop("sound_seconds") == pytest.approx(seconds, abs=0.06)
+        assert found[key].meta == silent[key].meta and says(found[key]) == says(silent[key])
+    assert not [s for s in silent.values() if b"soun" in s.files["mp4"]]
 
 
 def test_what_a_camera_says_of_place_and_owner_is_not_passed_on(tmp_path: Path) -> None:
