@@ -11,6 +11,7 @@ CONFIG ?= train-tiny
 SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
 JOBS   ?= 3
+FAULTS ?= faults
 ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
@@ -75,8 +76,8 @@ test-slow: .venv/.dev .venv-paper/.paper
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev
-	@echo "== the long sweeps: whole runs that are broken at every point, full disks, vanished mounts, stores that are away (about an hour)"
-	@$(BIN)/python -m pytest -m faults
+	@echo "== real runs that are broken: at every point, on full disks, with what is away for minutes (about an hour)"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(FAULTS)"
 
 check: .venv/.dev
 	@echo "== ruff and mypy"

@@ -210,6 +210,7 @@ def parts(path: Path, program: str) -> list[list[str]]:
     return [words for words in found if words[0] == program]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", IMAGES, ids=lambda p: p.name)
 def test_the_packages_of_the_system_are_there(path, tmp_path):
     """On a Debian of which nothing is known to be installed."""
@@ -338,6 +339,7 @@ class Place:
 
 
 @pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_commands_of_the_compose_file_and_the_manifests(tmp_path_factory, s3, s3_server):
     import fsspec

@@ -65,6 +65,11 @@ class Ground:
         path.write_text(json.dumps(listed))
         return {ORDERS: str(path)}
 
+    @property
+    def go(self) -> Path:
+        """What a clip whose order is `wait` waits for."""
+        return self.folder / "orders.go"
+
     def key(self, number: int) -> str:
         return f"carphone_pristine_{round(1000 * SECONDS * number)}"
 

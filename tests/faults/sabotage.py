@@ -66,6 +66,9 @@ class Sabotage(Stage):
                     time.sleep(0.01)
             case "sleep":
                 time.sleep(3600)  # one call, in C
+            case "wait":
+                while not Path(os.environ[ORDERS]).with_suffix(".go").exists():
+                    time.sleep(0.02)
             case "raise":
                 raise RuntimeError("no weights here")
             case _:

@@ -25,6 +25,7 @@ from tests.faults.bad_files import Bad, Lures
 from tests.faults.bombs import bombs
 from tests.runs import curation, leftovers, rows
 
+pytestmark = pytest.mark.faults
 RECIPE = """
 clips:
   - split_shots: {detector: none, min_seconds: 0.1}
@@ -199,7 +200,6 @@ def test_some_of_a_thousand_bad_files(tmp_path: Path, record_property: Callable[
     check_families(ended, bads, tmp_path / "input")
 
 
-@pytest.mark.slow
 def test_the_same_files_before_the_network_that_finds_shots(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -209,7 +209,6 @@ def test_the_same_files_before_the_network_that_finds_shots(
         go_through(bads, neighbour, tmp_path, recipe, record_property)
 
 
-@pytest.mark.slow
 def test_a_thousand_bad_files(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     with watched(tmp_path / "outside") as neighbour:
         bads = bad_files.generate(neighbour.lures)

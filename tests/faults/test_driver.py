@@ -12,15 +12,12 @@ import pytest
 from tests.faults.conftest import Ground
 from tests.runs import rows
 
-pytestmark = pytest.mark.timeout(400)
-
-
-ON_RAY = pytest.mark.slow
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize(
     "fault, options",
-    [pytest.param("driver_killed", [], marks=ON_RAY), ("driver_killed_local", ["--local"])],
+    [("driver_killed", []), ("driver_killed_local", ["--local"])],
     ids=["ray", "local"],
 )
 def test_killed(ground: Ground, fault: str, options: list[str]) -> None:
@@ -37,9 +34,9 @@ def test_killed(ground: Ground, fault: str, options: list[str]) -> None:
 @pytest.mark.parametrize(
     "fault, options, number",
     [
-        pytest.param("driver_sigterm", [], signal.SIGTERM, marks=ON_RAY),
+        ("driver_sigterm", [], signal.SIGTERM),
         ("driver_sigterm", ["--local"], signal.SIGTERM),
-        pytest.param("driver_sigint", [], signal.SIGINT, marks=ON_RAY),
+        ("driver_sigint", [], signal.SIGINT),
         ("driver_sigint_local", ["--local"], signal.SIGINT),
     ],
     ids=["sigterm", "sigterm local", "ctrl-c", "ctrl-c local"],
@@ -72,7 +69,11 @@ def test_told_to_end_while_it_plans(ground: Ground, tmp_path: Path) -> None:
     many.write_text("".join(f'{{"path": "v{i}.mp4", "caption": "A man talks."}}\n' for i in range(400_000)))
     with (tmp_path / "said").open("w+") as said:
         told = ground.begin("--local", said=said, source=many)
-        time.sleep(4)
+        while not ground.out.exists():  # it is its own from then on
+            assert told.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert not (ground.out / "run.json").exists(), "it is planning"
         told.send_signal(signal.SIGTERM)
         status = told.wait(30)
         said.seek(0)
@@ -82,9 +83,10 @@ def test_told_to_end_while_it_plans(ground: Ground, tmp_path: Path) -> None:
 
 
 def test_a_second_run_is_refused_and_disturbs_nothing(ground: Ground) -> None:
-    first = ground.begin("--local")
+    first = ground.begin("--local", **ground.orders(**{ground.key(7): "wait"}))
     ground.wait(first)
     second = ground.run("--local")
+    ground.go.touch()
     assert second.returncode == 2 and second.stderr == f"curation: another run is at work in {ground.out}\n"
     assert first.wait(120) == 0
     ground.judge("second_run")

@@ -17,7 +17,7 @@ from curation.storage import Storage
 from tests.conftest import ROOT
 from tests.faults.conftest import CLIPS, Ground
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
 
 class Nodes:
@@ -49,7 +49,6 @@ def nodes(s3: str) -> Iterator[Nodes]:
     made.stop()
 
 
-@pytest.mark.slow
 def test_a_node_is_killed(ground: Ground, s3: str, nodes: Nodes) -> None:
     for file in ground.source.iterdir():
         Storage.at(f"{s3}/in").write(file.name, file.read_bytes())

@@ -1,5 +1,5 @@
 """Disks that fill, mounts that vanish or turn read-only and come back, sources that are deleted, downloads that are cut off. Most
-wait minutes before they give up, and mounting takes rights: `make test-faults`."""
+wait minutes before they give up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import yaml
 from tests.faults.conftest import CLIPS, Ground
 from tests.runs import ledger
 
-WAITS = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
+WAITS = [pytest.mark.long, pytest.mark.timeout(900)]
 MODES = pytest.mark.parametrize("options", [["--local"], []], ids=["local", "ray"])
 
 

@@ -1,5 +1,5 @@
 """Sweeps: the n-th read or write of a small run fails, n = 1, 2, 3 … until the run gets through (SQLite's way); and runs that are
-killed at several points, by workers and clips a unit. A coarse sieve in the fast tests, every number with `make test-faults`."""
+killed at several points, by workers and clips a unit. A coarse sieve in CI, every number with `make test-faults`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.faults.conftest import Ground
 from tests.faults.disk import Disk
 from tests.runs import leftovers, rows, tars
 
+pytestmark = pytest.mark.faults
 ONE_LINE = (OSError, InputError, RecipeError, EngineError, BrokenError, PlanError, StorageError)
 """What the command says in one line."""
 RECIPE = """
@@ -84,9 +85,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     return Small(tmp_path)
 
 
-STRIDES = pytest.mark.parametrize(
-    "stride", [pytest.param(1, marks=pytest.mark.faults), pytest.param(11, marks=pytest.mark.slow), 53]
-)
+STRIDES = pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.long), 11])
 
 
 @STRIDES
@@ -112,7 +111,7 @@ GRID = [(workers, clips, units) for workers in (1, 2, 4) for clips in (1, 2, 5) 
 
 @pytest.mark.parametrize(
     "workers, clips, units",
-    [pytest.param(*case, marks=pytest.mark.slow if case in ((1, 5, 1), (2, 1, 4)) else pytest.mark.faults) for case in GRID],
+    [pytest.param(*case, marks=() if case in ((1, 5, 1), (2, 1, 4)) else pytest.mark.long) for case in GRID],
 )
 @pytest.mark.timeout(400)
 def test_killed_by_workers_units_and_point(ground: Ground, workers: int, clips: int, units: int) -> None:

@@ -9,10 +9,9 @@ import pytest
 from tests.faults.conftest import Ground
 from tests.runs import rows
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["segfault", "exit", "killed", "no_memory"])
 def test_a_worker_dies_once(ground: Ground, how: str) -> None:
     done = ground.run(**ground.orders(**{ground.key(5): how}))
@@ -20,7 +19,6 @@ def test_a_worker_dies_once(ground: Ground, how: str) -> None:
     ground.judge(f"worker_{how}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["segfault", "exit", "killed"])
 def test_a_clip_ends_every_worker(ground: Ground, how: str) -> None:
     done = ground.run(**ground.orders(once=False, **{ground.key(5): how}))
@@ -48,7 +46,6 @@ def test_work_that_hangs_in_the_only_process(ground: Ground) -> None:
     ground.judge("clip_hangs_local", failed={ground.key(5): "sabotage too_slow"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault, how, status", [("worker_cannot_load", "raise", 2), ("worker_dies_loading", "segfault", 2)], ids=["raises", "dies"]
 )

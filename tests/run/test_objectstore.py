@@ -60,6 +60,7 @@ def test_a_run_into_a_bucket_gives_the_bytes_of_one_on_a_disk(words, tmp_path, s
     assert "12 clips: kept 12" in curation("inspect", f"{s3}/run").stdout
 
 
+@pytest.mark.faults
 def test_killed_and_started_again_in_a_bucket(words, tmp_path, s3):
     curation(*words, tmp_path / "disk", "--local")
     killed = begin(*words, f"{s3}/run", "--local")
@@ -84,6 +85,7 @@ def test_a_bucket_that_is_not_there_is_one_line(words, s3):
 
 
 @pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", ["--local", "ray"])
 def test_killed_at_ten_moments_in_a_bucket(words, tmp_path, s3, mode):
@@ -104,6 +106,7 @@ def test_killed_at_ten_moments_in_a_bucket(words, tmp_path, s3, mode):
 
 
 @pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("away", [45, 100], ids=["some of a minute", "longer than is waited for"])
 @pytest.mark.parametrize("mode", ["--local", "ray"])

@@ -33,7 +33,8 @@ def csv(panda, tmp_path_factory):
     return curated(tmp_path_factory.mktemp("csv"), panda / "panda70m_mini.csv")
 
 
-@pytest.mark.parametrize("form", ["csv", pytest.param("download", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "download"])
 def test_both_forms_run_to_the_end(panda, tmp_path, form, request):
     out = request.getfixturevalue("csv") if form == "csv" else curated(tmp_path, panda / "clips")
     found, plan = rows(out), open_plan(Storage.at(out))

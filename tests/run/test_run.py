@@ -96,6 +96,7 @@ def test_killed_and_started_again_gives_the_same_bytes(recipe, folder, tmp_path,
 
 
 @pytest.mark.faults
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mode", ["--local", "ray"])
 def test_killed_at_ten_moments_and_started_again(recipe, folder, tmp_path, mode):

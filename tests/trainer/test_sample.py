@@ -87,6 +87,7 @@ def test_what_cannot_be_sampled_is_one_line(world, tmp_path, knobs, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_one_line(world, tmp_path):
     program = str(Path(sys.executable).with_name("curation"))
     command = [program, "sample", str(world["recipe"]), "--checkpoint", str(tmp_path), "--output", str(tmp_path / "a.gif")]

@@ -154,6 +154,7 @@ def test_samples_are_made_on_the_way(tmp_path, shards, texts):
     assert {path.name for path in (out / "samples").iterdir()} == {"step-00000002.mp4", "step-00000002.png"}
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path, shards, texts):
     """Two clips' worth of numbers on a still picture: the error of a guess falls below what nothing learnt gives."""
     knobs = {"steps": 60, "save_every": 60, "lr": 5e-3, "clip": 1.0, "ema": 0.9}
