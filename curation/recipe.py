@@ -33,6 +33,7 @@ STAGES = {
     "segment_entities": "curation.stages.segment_entities:SegmentEntities",
     "crop_faces": "curation.stages.crop_faces:CropFaces",
     "inpaint_background": "curation.stages.inpaint_background:InpaintBackground",
+    "score_references": "curation.stages.score_references:ScoreReferences",
 }
 """Every stage there is: its name in recipes and where its class lives. Imported when a recipe names it."""
 

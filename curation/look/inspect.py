@@ -124,7 +124,8 @@ def _found(row: Row) -> str:
     scores = json.loads(row["scores"])
     words = [e["word"] for e in scores.get("extract_entities", {}).get("entities", [])]
     refs = scores.get("segment_entities", {}).get("entities", [])
-    return ", ".join(f"{word} {len(found['refs'])}" for word, found in zip(words, refs, strict=False))
+    kept = [sum(ref.get("member") is not None for ref in found["refs"]) for found in refs]
+    return ", ".join(f"{word} {count}" for word, count in zip(words, kept, strict=False))
 
 
 def _one(storage: Storage, row: Row) -> None:

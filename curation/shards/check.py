@@ -49,8 +49,9 @@ def check_sample(key: str, files: dict[str, bytes], recipe: str = "", stages: Co
 def _members(clip: Clip, there: Collection[str], stages: Collection[str]) -> Iterator[str]:
     """`members` names what is there, and the joined view those that belong to it."""
     refs = [ref for entity in clip.entities for ref in entity.refs]
-    shown = {ref.member for ref in refs} | {ref.face.member for ref in refs if ref.face}
-    shown |= {clip.background.member} if clip.background and clip.background.member else set()
+    faces = [ref.face for ref in refs if ref.face]
+    named = [*(ref.member for ref in refs), *(face.member for face in faces), clip.background and clip.background.member]
+    shown = {member for member in named if member}
     for suffix in sorted(there):
         owner = clip.members.get(suffix)
         if owner is None or (owner in JOINED and suffix not in shown) or (suffix == "mp4" and clip.video is None):
@@ -91,6 +92,8 @@ def _entity(clip: Clip, entity: Entity, size: Size, pictures: dict[str, np.ndarr
 
 
 def _ref(ref: Ref, size: Size, pictures: dict[str, np.ndarray | None]) -> Iterator[str]:
+    if (ref.member is None) != (ref.refused is not None):
+        yield "it has a member and is refused" if ref.member else "it has no member and is not refused"
     x0, y0, x1, y1 = ref.box
     width, height = size or ref.mask.size[::-1]
     if not (x0 < x1 <= width and y0 < y1 <= height):
@@ -105,7 +108,7 @@ def _ref(ref: Ref, size: Size, pictures: dict[str, np.ndarray | None]) -> Iterat
         return
     if xs.min() < x0 or ys.min() < y0 or xs.max() >= x1 or ys.max() >= y1:
         yield "the mask leaves its box"
-    picture = pictures.get(ref.member)
+    picture = pictures.get(ref.member) if ref.member else None
     if picture is None:
         return
     if picture.ndim == 3 and picture.shape[2] == 3:  # OpenCV leaves out an alpha that is opaque everywhere

@@ -73,8 +73,8 @@ class Face(Model):
     score: Unit
     landmarks: list[Annotated[list[float], Field(min_length=2, max_length=2)]]
     """x, y of the eyes, the nose and the corners of the mouth, in pixels of the frame; empty when the detector gives none."""
-    member: str
-    """Suffix of the crop's member, `face.E.F.jpg`."""
+    member: str | None
+    """Suffix of the crop's member, `face.E.F.jpg`; null when its reference is refused."""
 
 
 class Ref(Model):
@@ -92,8 +92,12 @@ class Ref(Model):
     """Share of the frame that the mask covers."""
     link: float | None = None
     """Likeness to the same entity in the other frames; null when it is seen once."""
-    member: str
-    """Suffix of the cut-out's member, `ref.E.F.webp`: RGBA, cropped to the box, alpha = mask."""
+    alike: int = 0
+    """Other individuals of the frame, no entity's, that the word might as well mean."""
+    member: str | None
+    """Suffix of the cut-out's member, `ref.E.F.webp`: RGBA, cropped to the box, alpha = mask; null when it is refused."""
+    refused: str | None = None
+    """Why `score_references` takes it for none that one would train on; null when it is one."""
     face: Face | None = None
 
 

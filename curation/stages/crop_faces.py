@@ -15,6 +15,7 @@ from curation.media.members import from_jpeg, from_rle, to_jpeg
 from curation.models.boxes import Box, rounded
 from curation.sample import Sample
 from curation.stage import IN_HAND, Resources, Stage
+from curation.stages.segment_entities import is_person
 from curation.store import store
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _people(sample: Sample) -> Iterable[tuple[int, dict[int, np.ndarray]]]:
     words = sample.meta["extract_entities"]["entities"]
     for entity, (word, found) in enumerate(zip(words, sample.meta["segment_entities"]["entities"], strict=True)):
         for ref in found["refs"] if word["kind"] == "subject" else ():
-            if found.get("person", ref["label"] == "person"):
+            if is_person(found, ref):
                 frames.setdefault(ref["frame"], {})[entity] = from_rle(ref["mask"])
     return sorted(frames.items(), key=lambda item: item[0])
 

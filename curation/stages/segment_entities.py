@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from curation.media.members import from_jpeg, from_rle, to_rle, to_webp
-from curation.models.boxes import Box, rounded
+from curation.models.boxes import Box, area, rounded, same_place
 from curation.sample import Sample
 from curation.stage import IN_HAND, Reject, Resources, Result, Stage
 from curation.store import store
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from curation.models.open_set import OpenSet
     from curation.models.tracks import Candidate, Sighting
 
+AS_LARGE, AS_SURE = 0.7, 0.8
+"""Shares of an individual's area and score from which another of its kind might as well be meant; chosen by eye."""
 LEAST_OF_BOX, MOST_OF_BOX = 0.05, 0.98
 """Shares of its box between which a mask tells a thing from its surroundings; chosen by eye."""
 MEMORY = {"nanodet": 0.5, "groundingdino": 4.0}
@@ -56,7 +58,8 @@ class SegmentEntities(Stage):
     there is no ref; with groundingdino also `person`, whether the word names a human. A background entity has none of all this.
     A ref: `frame`; `label` and `score` of the detection; `box`, the bounding box of the mask, integer xyxy with exclusive right
     and bottom; `mask`, COCO RLE at frame size; `mask_score`, [0, 1]: how far two ways to the mask agree, with groundingdino SAM's
-    predicted IoU; `area`, the mask's share of the frame; `link`, mean similarity to the entity's boxes on the other frames, null
+    predicted IoU; `area`, the mask's share of the frame; `alike`, how many other individuals of the frame, as large and as sure
+    and no entity's, the word might as well mean; `link`, mean similarity to the entity's boxes on the other frames, null
     if there is none, else [0, 1] (nanodet: colours and place; groundingdino: cosine of SAM's features in the masks); `member`.
     A miss: `frame`, `reason`, and the scores as far as they are known; its `box` is the detector's, with one decimal.
     """
@@ -147,7 +150,7 @@ class SegmentEntities(Stage):
     def redeem_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
         """The cut-outs, by the metadata: of frames that are decoded once each."""
         for sample in samples:
-            refs = [ref for entity in sample.meta[self.name]["entities"] for ref in entity["refs"]]
+            refs = [ref for entity in sample.meta[self.name]["entities"] for ref in entity["refs"] if ref["member"]]
             for frame, own in groupby(sorted(refs, key=lambda ref: ref["frame"]), key=lambda ref: ref["frame"]):
                 image = from_jpeg(sample.files[f"frame{frame}.jpg"])
                 for ref in own:
@@ -215,6 +218,8 @@ class SegmentEntities(Stage):
                     continue
                 others = [c.box for row in found[f] for c in row if c.kind == sighting.kind]
                 record = self._cut(frame, sighting, others)
+                if "reason" not in record:
+                    record["alike"] = self._alike(sighting, found[f][word], [s for row in shown if (s := row[f])])
                 result["misses" if "reason" in record else "refs"].append({"frame": f} | record)
             if len(result["refs"]) < self.min_frames:
                 _dismiss(result, "too_few_frames")
@@ -229,6 +234,17 @@ class SegmentEntities(Stage):
         if fault := "other_individual" if sighting.stranger else self._fault(mask, mask_score, sighting.box):
             return record | {"box": rounded(sighting.box, 1), "reason": fault}
         return record | {"box": _bounds(mask), "mask": to_rle(mask)}
+
+    def _alike(self, chosen: Sighting, candidates: Sequence[Candidate], shown: Sequence[Sighting]) -> int:
+        """How many others of a frame the word might as well mean: as large, as sure, and nobody's."""
+        places = [sighting.box for sighting in shown if sighting.kind == chosen.kind]
+        count = 0
+        for other in candidates:
+            as_good = area(other.box) >= AS_LARGE * area(chosen.box) and other.score >= AS_SURE * chosen.score
+            if as_good and other.score >= self.box_threshold and not same_place(other.box, places).any():
+                places.append(other.box)
+                count += 1
+        return count
 
     def _fault(self, mask: np.ndarray, mask_score: float, box: Box) -> str | None:
         """Why a mask is no reference, or None."""
@@ -251,6 +267,11 @@ class SegmentEntities(Stage):
             raise Reject("no_subject_localised")
         if self.require == "any" and not kinds:
             raise Reject("nothing_localised")
+
+
+def is_person(entity: dict[str, Any], ref: dict[str, Any]) -> bool:
+    """Whether a reference of an entity, as they stand in the metadata, shows a human."""
+    return bool(entity.get("person", ref["label"] == "person"))
 
 
 def _sought(sample: Sample) -> list[int]:

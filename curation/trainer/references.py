@@ -57,17 +57,17 @@ def subjects(clip: Clip, objects: bool) -> list[list[Image]]:
     """The images of every subject, and of every object if `objects`, that has any, in the caption's order."""
     found = []
     for entity in clip.entities:
-        if entity.refs and (entity.kind == "subject" or (objects and entity.kind == "object")):
-            word, span = entity.word, (entity.span[0], entity.span[1])
-            found.append(
-                [
-                    Image(
-                        Candidate(ref.member, word, span, entity.kind),
-                        Candidate(ref.face.member, word, span, "face") if ref.face else None,
-                    )
-                    for ref in entity.refs
-                ]
+        word, span = entity.word, (entity.span[0], entity.span[1])
+        images = [
+            Image(
+                Candidate(ref.member, word, span, entity.kind),
+                Candidate(ref.face.member, word, span, "face") if ref.face and ref.face.member else None,
             )
+            for ref in entity.refs
+            if ref.member
+        ]
+        if images and (entity.kind == "subject" or (objects and entity.kind == "object")):
+            found.append(images)
     return found
 
 

@@ -19,7 +19,7 @@ def shown(capsys, *arguments) -> str:
 
 def test_the_table_has_every_clip_with_its_verdict(sample_run, capsys):
     text = shown(capsys, sample_run, None, None)
-    assert "14 clips: kept 4, rejected 9, failed 1" in text
+    assert "14 clips: kept 3, rejected 10, failed 1" in text
     for word in (
         "bikes_00003",
         "no_subject",
@@ -28,6 +28,7 @@ def test_the_table_has_every_clip_with_its_verdict(sample_run, capsys):
         "too_short",
         "not_downloaded",
         "no_caption",
+        "no_good_reference",
         "cyclist 3",
     ):
         assert word in text.replace("\n", ""), word

@@ -177,6 +177,25 @@ def test_a_couple_is_two_individuals_on_every_frame(panda: Path) -> None:
         assert his["link"] > 0.8 and hers["link"] > 0.8
 
 
+def test_whoever_else_might_be_meant_is_counted(carphone: Path) -> None:
+    """The man twice, side by side; beside a smaller one he alone is meant."""
+
+    def beside(share: float, **words: str) -> list[dict[str, Any]]:
+        sample = clip(carphone, **words)
+        for name in [*sample.files]:
+            image = cv2.imdecode(np.frombuffer(sample.files[name], np.uint8), cv2.IMREAD_COLOR)
+            other = np.zeros_like(image)
+            small = cv2.resize(image[:, ::-1], None, fx=share, fy=share)
+            other[-small.shape[0] :, : small.shape[1]] = small
+            sample.files[name] = cv2.imencode(".jpg", np.hstack([image, other]))[1].tobytes()
+        return run(sample, min_area=0.0)[1]
+
+    alone, *_ = beside(1.0, man="subject")
+    assert max(ref["alike"] for ref in alone["refs"]) == 1, "where the detector is as sure of the other"
+    assert all(ref["alike"] == 0 for entity in beside(1.0, man="subject", father="subject") for ref in entity["refs"])
+    assert all(ref["alike"] == 0 for ref in beside(0.6, man="subject")[0]["refs"])
+
+
 def test_an_unreadable_frame_fails_the_clip(carphone: Path) -> None:
     sample = clip(carphone, man="subject")
     sample.files["frame1.jpg"] = b"no jpeg"

@@ -113,6 +113,15 @@ def test_objects_are_drawn_only_if_wanted():
     assert [s[0].whole.word for s in subjects(clip, objects=False)] == ["man"]
 
 
+def test_what_is_refused_is_not_drawn():
+    clip = made.clip(made.sample("a", subjects=2, objects=0))
+    man, dog = (entity for entity in clip.entities if entity.kind == "subject")
+    man.refs[1].member, man.refs[1].refused = None, "cut_off"
+    for ref in dog.refs:
+        ref.member, ref.refused = None, "part_only"
+    assert [[image.whole.member for image in row] for row in subjects(clip, objects=False)] == [["ref.0.0.webp", "ref.0.2.webp"]]
+
+
 def test_a_clip_without_cut_outs_gives_its_background_or_nothing():
     clip = made.clip(made.sample("a", refs=0))
     found = Counter(tuple(r.kind for r in choose(clip, References(), generator(i))) for i in range(400))

@@ -1,0 +1,293 @@
+"""Refuse references that nobody would train on: parts of people, what is cut off, hidden, blurred, tiny, or somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from curation.media.members import from_jpeg, from_rle
+from curation.models.boxes import around
+from curation.sample import Sample
+from curation.stage import Reject, Resources, Stage
+from curation.stages.segment_entities import is_person
+from curation.store import store
+
+if TYPE_CHECKING:
+    from curation.models.pose import Body
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "papers": {
+        "people": "any",
+        "ambiguous": "keep",
+        "min_side": 1,
+        "min_area": 0.0,
+        "max_overlap": 1.0,
+        "max_truncation": 1.0,
+        "max_covered": 1.0,
+        "min_sharpness": 0.0,
+    },
+    "clean": {
+        "people": "upper_body",
+        "ambiguous": "refuse",
+        "min_side": 48,
+        "min_area": 0.0,
+        "max_overlap": 0.5,
+        "max_truncation": 0.5,
+        "max_covered": 0.5,
+        "min_sharpness": 2.0,
+    },
+    "hq": {
+        "people": "upper_body",
+        "ambiguous": "refuse",
+        "min_side": 128,
+        "min_area": 1 / 32,
+        "max_overlap": 0.5,
+        "max_truncation": 0.35,
+        "max_covered": 0.25,
+        "min_sharpness": 4.0,
+    },
+}
+"""Knobs by name. papers: nothing is refused. clean: by eye on panda70m-mini. hq: OpenS2V's least area of a mask and
+Phantom-Data's 128 px (PAPER.md §7), the others stricter than clean."""
+SMALL = 0.02
+"""Share of the frame below which it is not asked whether a person is all there."""
+AROUND = 0.25
+"""Share of its box's sides that the pose network sees around a person; as measured on panda70m-mini."""
+LONG_SIDE = 256
+"""Pixels to which a larger cut-out is shrunk before its sharpness is measured."""
+Shown = Sequence[tuple[int, dict[str, Any]]]
+"""References of one frame, each with the number of its entity."""
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(kw_only=True)
+class ScoreReferences(Stage):
+    """Measure every reference, refuse the poor ones, and reject a clip that is left without one (not in the papers).
+
+    A refused reference stays in the metadata with its mask, its `member` null, and `refused`, the first of these that is true:
+    "part_only" (a person of whom neither head nor upper body shows), "ambiguous" (the word might as well mean another one),
+    "too_small", "cut_off" (by the frame), "covered" (by other entities), "blurred", "same_pixels" (another entity has the better
+    claim to what it shows). Its cut-out and its face are not published.
+
+    Metadata: `entities`, one list per entity of `extract_entities`, in it per reference of `segment_entities`: `frame`;
+    `side`, pixels of the box's shorter side; `truncation`, share of the mask's outline that lies on the frame's border;
+    `covered`, share of the box that other entities' masks hold alone; `overlap`, greatest IoU with another entity's mask;
+    `sharpness`, standard deviation of the Laplacian within the mask, in grey levels of 255, with a long side of 256 px at most.
+    Of people: `face`, score of the surest face in it; `pose` and `presence`, how sure MediaPipe's detector and landmarks network
+    are of a body; `seen`, share of head, shoulders, hips, knees and feet that is seen; null where a face or a mask under 2 % of
+    the frame makes the network superfluous.
+    """
+
+    preset: Literal["papers", "clean", "hq"] = "clean"
+    """What the knobs below are where they are null: refuse nothing, what one would not train on, or all but the best."""
+    people: Literal["upper_body", "any"] | None = None
+    """What must show of a person: a face, or a body by its pose; or any part of one."""
+    min_face: Share = 0.5
+    """Score of a face that shows a person to be there."""
+    min_pose: Share = 0.6
+    """Score of MediaPipe's pose detector that a person without a face must reach. With it 62 of 67 people on panda70m-mini are
+    known, and none of 28 hands, arms and legs and of 14 boxes with nobody in them is taken for one."""
+    min_presence: Share = 0.5
+    """The same of its landmarks network; MediaPipe's own threshold."""
+    ambiguous: Literal["refuse", "keep"] | None = None
+    """A reference beside which another individual might as well be meant (`alike`), or whose class another word of the caption
+    names that was found nowhere (of "a make-up artist" and "a girl" one is there)."""
+    min_side: Annotated[int, Field(ge=1)] | None = None
+    """Pixels of the shorter side of a reference."""
+    min_area: Share | None = None
+    """Share of the frame that its mask must cover."""
+    max_overlap: Share | None = None
+    """IoU of two entities' masks in one frame above which they are one thing: the better claim keeps it."""
+    max_truncation: Share | None = None
+    """Share of its outline that may lie on the frame's border."""
+    max_covered: Share | None = None
+    """Share of its box that other entities may hold."""
+    min_sharpness: Annotated[float, Field(ge=0)] | None = None
+    """Least sharpness."""
+    require: Literal["subject", "any", "none"] = "subject"
+    """What must be left, else the clip is rejected (`no_good_reference`): a subject, any entity, or nothing."""
+
+    resources: ClassVar[Resources] = Resources(memory=0.5)
+    reads: ClassVar[tuple[str, ...]] = ("frame?.jpg", "extract_entities", "segment_entities", "crop_faces")
+
+    def __post_init__(self) -> None:
+        for knob in fields(self):
+            if knob.name in PRESETS[self.preset] and getattr(self, knob.name) is None:
+                setattr(self, knob.name, PRESETS[self.preset][knob.name])
+
+    def models(self) -> tuple[str, ...]:
+        return ("mediapipe-pose",) if self.people == "upper_body" else ()
+
+    def load(self) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        if self.people == "upper_body":
+            from curation.models.pose import Pose
+
+            folder = store.path("mediapipe-pose")
+            self._pose = Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
+
+    def process(self, sample: Sample) -> Sample:
+        entities = sample.meta["segment_entities"]["entities"]
+        scores: list[list[dict[str, Any]]] = [[] for _ in entities]
+        refusals: dict[tuple[int, int], str | None] = {}
+        for name in sorted(name for name in sample.files if fnmatchcase(name, self.reads[0])):
+            frame = int(name.removeprefix("frame").removesuffix(".jpg"))
+            shown = [(i, ref) for i, entity in enumerate(entities) for ref in entity["refs"] if ref["frame"] == frame]
+            if not shown:
+                continue
+            masks = [from_rle(ref["mask"]) for _, ref in shown]
+            own = self._measure(sample, from_jpeg(sample.files[name]), shown, masks)
+            for (i, _), found in zip(shown, own, strict=True):
+                scores[i].append({"frame": frame, **found})
+            unclear = [bool(ref.get("alike")) or _is_one_of(entities, i) for i, ref in shown]
+            refusals |= {(i, frame): why for (i, _), why in zip(shown, self._refusals(shown, own, masks, unclear), strict=True)}
+        sample.meta[self.name] = {"preset": self.preset, "entities": scores}
+        for i, entity in enumerate(entities):
+            for ref in entity["refs"]:
+                if why := refusals[i, ref["frame"]]:
+                    _refuse(sample, i, ref, why)
+        self._check(sample)
+        return sample
+
+    def _measure(self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        found = []
+        for n, (i, ref) in enumerate(shown):
+            others = [mask for m, mask in enumerate(masks) if m != n]
+            x0, y0, x1, y1 = ref["box"]
+            alone = ~masks[n][y0:y1, x0:x1]
+            inside = (np.any([other[y0:y1, x0:x1] for other in others], 0) & alone).mean() if others else 0.0
+            scores: dict[str, Any] = {
+                "side": min(x1 - x0, y1 - y0),
+                "truncation": _round(_truncation(masks[n])),
+                "covered": _round(inside),
+                "overlap": _round(max((_iou(masks[n], other) for other in others), default=0.0)),
+                "sharpness": _round(_sharpness(image, masks[n], ref["box"])),
+            }
+            if is_person(sample.meta["segment_entities"]["entities"][i], ref):
+                scores |= self._person(sample, image, ref)
+            found.append(scores)
+        return found
+
+    def _person(self, sample: Sample, image: np.ndarray, ref: dict[str, Any]) -> dict[str, Any]:
+        face = _face(sample, ref)
+        scores: dict[str, Any] = {"face": face, "pose": None, "presence": None, "seen": None}
+        if self.people != "upper_body" or face >= self.min_face or ref["area"] < SMALL:
+            return scores
+        height, width = image.shape[:2]
+        left, top, right, bottom = around(ref["box"], width, height, AROUND)
+        body: Body = self._pose(image[top:bottom, left:right])
+        parts = body.parts(right - left, bottom - top)
+        seen = sum(parts.values()) / len(parts)
+        return scores | {"pose": _round(body.score), "presence": _round(body.presence), "seen": _round(seen)}
+
+    def _refusals(
+        self, shown: Shown, found: Sequence[dict[str, Any]], masks: Sequence[np.ndarray], unclear: Sequence[bool]
+    ) -> list[str | None]:
+        """Why each reference of a frame is refused, or None."""
+        refusals = [self._fault(ref, scores, guess) for (_, ref), scores, guess in zip(shown, found, unclear, strict=True)]
+        claims = [(why is None, ref["score"] * ref["mask_score"], -i) for (i, ref), why in zip(shown, refusals, strict=True)]
+        for a, b in combinations(range(len(shown)), 2):
+            if _iou(masks[a], masks[b]) > self._bound("max_overlap"):
+                loser = min(a, b, key=lambda n: claims[n])
+                refusals[loser] = refusals[loser] or "same_pixels"
+        return refusals
+
+    def _fault(self, ref: dict[str, Any], scores: dict[str, Any], unclear: bool) -> str | None:
+        """What is wrong with a reference by itself."""
+        if scores.get("pose") is not None and (scores["pose"] < self.min_pose or scores["presence"] < self.min_presence):
+            return "part_only"
+        if unclear and self.ambiguous == "refuse":
+            return "ambiguous"
+        if scores["side"] < self._bound("min_side") or ref["area"] < self._bound("min_area"):
+            return "too_small"
+        if scores["truncation"] > self._bound("max_truncation"):
+            return "cut_off"
+        if scores["covered"] > self._bound("max_covered"):
+            return "covered"
+        return "blurred" if scores["sharpness"] < self._bound("min_sharpness") else None
+
+    def _bound(self, knob: str) -> float:
+        return float(getattr(self, knob))
+
+    def _check(self, sample: Sample) -> None:
+        """Raise `Reject` when what is required is not left."""
+        kinds = {
+            word["kind"]
+            for word, entity in zip(
+                sample.meta["extract_entities"]["entities"], sample.meta["segment_entities"]["entities"], strict=True
+            )
+            if any(ref["member"] for ref in entity["refs"])
+        }
+        if (self.require == "subject" and "subject" not in kinds) or (self.require == "any" and not kinds):
+            raise Reject("no_good_reference")
+
+
+def _is_one_of(entities: Sequence[dict[str, Any]], number: int) -> bool:
+    """Whether another word names the same class, of which nothing was found."""
+    label = entities[number]["label"]
+    return any(other["label"] == label and not other["refs"] for i, other in enumerate(entities) if i != number and label)
+
+
+def _refuse(sample: Sample, entity: int, ref: dict[str, Any], why: str) -> None:
+    """Take what it shows out of what is published."""
+    sample.files.pop(ref["member"], None)
+    ref["member"], ref["refused"] = None, why
+    faces = sample.meta["crop_faces"]["faces"]
+    for face in faces:
+        if face["entity"] == entity and face["frame"] == ref["frame"] and face["member"]:
+            sample.files.pop(face["member"], None)
+            face["member"] = None
+
+
+def _face(sample: Sample, ref: dict[str, Any]) -> float:
+    """The score of the surest face whose middle is in the box of a reference, kept or not."""
+    x0, y0, x1, y1 = ref["box"]
+    own = sample.meta["crop_faces"]
+    return max(
+        (
+            face["score"]
+            for face in (*own["faces"], *own["misses"])
+            if face["frame"] == ref["frame"]
+            and x0 <= (face["box"][0] + face["box"][2]) / 2 < x1
+            and y0 <= (face["box"][1] + face["box"][3]) / 2 < y1
+        ),
+        default=0.0,
+    )
+
+
+def _truncation(mask: np.ndarray) -> float:
+    """Share of a mask's outline that lies on the frame's border."""
+    import cv2
+
+    padded = np.pad(mask, 1).astype(np.uint8)
+    outline = (padded - cv2.erode(padded, np.ones((3, 3), np.uint8)))[1:-1, 1:-1].astype(bool)
+    border = np.zeros_like(mask, dtype=bool)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    return float(np.count_nonzero(outline & border) / np.maximum(1, np.count_nonzero(outline)))
+
+
+def _sharpness(image: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> float:
+    import cv2
+
+    x0, y0, x1, y1 = box
+    scale = min(1.0, LONG_SIDE / max(x1 - x0, y1 - y0, 1))
+    size = max(3, round((x1 - x0) * scale)), max(3, round((y1 - y0) * scale))
+    grey = cv2.resize(cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(mask[y0:y1, x0:x1].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+    return float(cv2.Laplacian(grey, cv2.CV_32F)[inside].std()) if inside.any() else 0.0
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.count_nonzero(a & b) / np.maximum(1, np.count_nonzero(a | b)))
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

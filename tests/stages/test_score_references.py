@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from curation.media.members import to_rle
+from curation.sample import Sample
+from curation.shards.clip import entities
+from curation.stage import apply
+from curation.stages.score_references import PRESETS, ScoreReferences
+from curation.store import store
+
+FACE = {"frame": 0, "box": [49, 38, 102, 104], "score": 0.9, "inside": 0.9, "landmarks": []}
+
+
+def frame(video: str, number: int) -> np.ndarray:
+    with av.open(str(store.path("sample-videos") / f"{video}.mp4")) as container:
+        return next(f for i, f in enumerate(container.decode(video=0)) if i == number).to_ndarray(format="rgb24")
+
+
+@pytest.fixture(scope="module")
+def man() -> np.ndarray:
+    """To the chest, 176×144."""
+    return frame("carphone_pristine", 40)
+
+
+@pytest.fixture(scope="module")
+def street() -> np.ndarray:
+    """640×272: at (101, 0, 254, 233) somebody's legs and hands, the rest is above the frame."""
+    with av.open(str(store.path("sample-videos") / "bikes.mp4")) as container:
+        return next(f for f in container.decode(video=0) if f.time >= 7.63).to_ndarray(format="rgb24")
+
+
+def box(image: np.ndarray, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros(image.shape[:2], bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def clip(image: np.ndarray, *found: tuple[str, np.ndarray | None], **more: Any) -> Sample:
+    """A clip of one frame; by word its label and its mask, None if it was not found. `more`: of the first reference."""
+    words, seen, files = [], [], {}
+    for i, (label, mask) in enumerate(found):
+        words.append({"word": label, "kind": "subject", "span": [0, 1]})
+        refs = []
+        if mask is not None:
+            ys, xs = np.nonzero(mask)
+            edges = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+            ref = {"frame": 0, "label": label, "score": 0.8, "box": edges, "mask": to_rle(mask), "mask_score": 0.9}
+            refs = [{**ref, "area": float(mask.mean()), "alike": 0, "link": None, "member": f"ref.{i}.0.webp"}]
+            files[f"ref.{i}.0.webp"] = b"a cut-out"
+            if i == 0:
+                refs[0] |= more
+        seen.append({"label": label, "rivals": 1, "refs": refs, "misses": [], "reason": None if refs else "not_localised"})
+    files["frame0.jpg"] = cv2.imencode(".jpg", image[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+    meta = {
+        "source": {"caption": ""},
+        "extract_entities": {"entities": words},
+        "segment_entities": {"entities": seen},
+        "crop_faces": {"faces": [], "misses": []},
+    }
+    return Sample("k", files, meta)
+
+
+def with_face(sample: Sample, where: str = "faces", **more: Any) -> Sample:
+    face = {**FACE, **({"entity": 0, "member": "face.0.0.jpg"} if where == "faces" else {"reason": "small"}), **more}
+    sample.meta["crop_faces"][where].append(face)
+    if where == "faces":
+        sample.files["face.0.0.jpg"] = b"a face"
+    return sample
+
+
+def scored(sample: Sample, **knobs: Any) -> Sample:
+    stage = ScoreReferences(**knobs)
+    stage.load()
+    return apply(stage, [sample])[0]
+
+
+def refused(sample: Sample) -> list[str | None]:
+    return [ref.get("refused") for entity in sample.meta["segment_entities"]["entities"] for ref in entity["refs"]]
+
+
+def measures(sample: Sample, entity: int = 0) -> dict[str, Any]:
+    return sample.meta["score_references"]["entities"][entity][0]
+
+
+def test_a_man_is_known_by_his_body_and_by_his_face(man: np.ndarray) -> None:
+    body = box(man, 27, 15, 170, 144)
+    for sample, by_face in ((clip(man, ("person", body)), 0.0), (with_face(clip(man, ("person", body))), 0.9)):
+        found = scored(sample)
+        assert found.alive and refused(found) == [None] and measures(found)["face"] == by_face
+        assert (measures(found)["pose"] is None) == bool(by_face), "the network is spared where there is a face"
+    assert measures(scored(clip(man, ("person", body))))["seen"] == 0.4, "head and shoulders of five parts"
+
+
+def test_a_face_too_small_to_be_kept_is_one(street: np.ndarray) -> None:
+    legs = box(street, 101, 0, 254, 233)
+    small = with_face(clip(street, ("person", legs)), "misses", box=[150, 10, 170, 30])
+    assert refused(scored(small)) == [None]
+    beside = with_face(clip(street, ("person", legs)), "misses", box=[350, 10, 370, 30])
+    assert refused(scored(beside)) == ["part_only"]
+
+
+def test_legs_are_no_person(street: np.ndarray) -> None:
+    sample = clip(street, ("person", box(street, 101, 0, 254, 233)))
+    found = scored(copy.deepcopy(sample))
+    assert (found.verdict.status, found.verdict.reason) == ("rejected", "no_good_reference")
+    assert refused(found) == ["part_only"] and measures(found)["presence"] is not None
+    assert refused(scored(copy.deepcopy(sample), people="any")) == [None]
+    assert refused(scored(clip(street, ("bicycle", box(street, 101, 0, 254, 233))))) == [None], "only people have upper bodies"
+    tiny = clip(street, ("person", box(street, 110, 10, 160, 60)))
+    assert refused(scored(tiny)) == [None] and measures(tiny)["pose"] is None, "under 2 % of the frame it is not asked"
+
+
+def test_both_networks_must_be_sure(street: np.ndarray) -> None:
+    sample = clip(street, ("person", box(street, 101, 0, 254, 233)))
+    assert refused(scored(copy.deepcopy(sample), min_pose=0.0, min_presence=0.0)) == [None]
+    assert refused(scored(copy.deepcopy(sample), min_pose=0.0, min_presence=0.99)) == ["part_only"]
+    assert refused(scored(copy.deepcopy(sample), min_pose=0.99, min_presence=0.0)) == ["part_only"]
+
+
+def test_somebody_else_in_the_picture_does_not_count(street: np.ndarray, man: np.ndarray) -> None:
+    both = street.copy()
+    both[100:244, 440:616] = man
+    legs = ("person", box(street, 101, 0, 254, 233))
+    assert refused(scored(clip(both, legs, ("dog", box(street, 440, 100, 616, 244))))) == ["part_only", None]
+
+
+def test_what_is_refused_is_not_published_and_stays_in_the_metadata(street: np.ndarray) -> None:
+    legs, bicycle = box(street, 101, 0, 254, 233), box(street, 300, 20, 560, 220)
+    sample = with_face(clip(street, ("person", legs), ("bicycle", bicycle)), score=0.3, box=[400, 10, 430, 40])
+    found = scored(sample)
+    assert found.alive and sorted(found.files) == ["frame0.jpg", "ref.1.0.webp"]
+    person, thing = entities(found)
+    assert person["refs"][0]["member"] is None and person["refs"][0]["refused"] == "part_only"
+    assert person["refs"][0]["mask"] and person["refs"][0]["face"]["member"] is None
+    assert thing["refs"][0]["member"] == "ref.1.0.webp" and not thing["refs"][0].get("refused")
+    json.dumps(found.meta)
+
+
+def test_two_entities_do_not_hold_the_same_pixels(street: np.ndarray) -> None:
+    """The surer one keeps them; one that is refused anyway has no claim."""
+    dog, same = box(street, 300, 20, 560, 220), box(street, 300, 20, 550, 220)
+    assert refused(scored(clip(street, ("dog", dog), ("cat", same), score=0.5))) == ["same_pixels", None]
+    assert refused(scored(clip(street, ("dog", dog), ("cat", same), score=0.9))) == [None, "same_pixels"]
+    legs = box(street, 101, 0, 254, 233)
+    assert refused(scored(clip(street, ("person", legs), ("dog", legs), score=0.99))) == ["part_only", None]
+    apart = box(street, 430, 20, 640, 220)
+    assert refused(scored(clip(street, ("dog", dog), ("cat", apart)))) == [None, None]
+    assert refused(scored(clip(street, ("dog", dog), ("cat", same)), max_overlap=0.99)) == [None, None]
+
+
+def test_a_word_that_may_mean_another_one(street: np.ndarray) -> None:
+    dog = box(street, 300, 20, 560, 220)
+    assert refused(scored(clip(street, ("dog", dog), alike=1))) == ["ambiguous"]
+    assert refused(scored(clip(street, ("dog", dog), alike=1), ambiguous="keep")) == [None]
+    assert refused(scored(clip(street, ("dog", dog), ("dog", None)))) == ["ambiguous"], "one of two was found: which?"
+    assert refused(scored(clip(street, ("dog", dog), ("cat", None)))) == [None]
+
+
+@pytest.mark.parametrize(
+    "name, edges, expected",
+    [
+        ("truncation", (100, 50, 200, 150), 0.0),
+        ("truncation", (0, 50, 100, 150), 0.25),
+        ("truncation", (0, 0, 60, 272), 0.59),
+        ("truncation", (0, 0, 640, 272), 1.0),
+    ],
+)
+def test_what_the_frame_cuts_off(street: np.ndarray, name: str, edges: tuple[int, int, int, int], expected: float) -> None:
+    found = scored(clip(street, ("dog", box(street, *edges))), min_sharpness=0.0)
+    assert measures(found)[name] == pytest.approx(expected, abs=0.01)
+    assert refused(found) == (["cut_off"] if expected > PRESETS["clean"]["max_truncation"] else [None])
+
+
+def test_what_others_cover(street: np.ndarray) -> None:
+    """A ring around something else: of its box that holds most, and none of what both hold."""
+    ring = box(street, 100, 20, 300, 220) & ~box(street, 110, 30, 290, 210)
+    found = scored(clip(street, ("dog", ring), ("cat", box(street, 110, 30, 290, 210))))
+    assert measures(found)["covered"] == 0.81 and refused(found) == ["covered", None]
+    both = scored(clip(street, ("dog", box(street, 100, 20, 300, 220)), ("cat", box(street, 110, 30, 220, 210))))
+    assert measures(both)["covered"] == 0.0 and measures(both)["overlap"] == 0.495
+
+
+def test_what_is_small_or_blurred(street: np.ndarray) -> None:
+    assert refused(scored(clip(street, ("dog", box(street, 300, 20, 347, 220))))) == ["too_small"]
+    assert refused(scored(clip(street, ("dog", box(street, 300, 20, 348, 220))))) == [None]
+    assert refused(scored(clip(street, ("dog", box(street, 300, 20, 440, 160))), preset="hq")) == [None]
+    assert refused(scored(clip(street, ("dog", box(street, 300, 20, 430, 60))), preset="hq")) == ["too_small"]
+    where = box(street, 300, 20, 560, 220)
+    sharp, blurred = clip(street, ("dog", where)), clip(cv2.GaussianBlur(street, (0, 0), 8), ("dog", where))
+    assert refused(scored(sharp)) == [None] and refused(scored(blurred)) == ["blurred"]
+    assert measures(sharp)["sharpness"] > 8 * measures(blurred)["sharpness"]
+
+
+def test_the_papers_refuse_nothing(street: np.ndarray) -> None:
+    """Whatever is wrong with it, and without a network."""
+    stage = ScoreReferences(preset="papers")
+    legs = box(street, 0, 0, 640, 272)
+    sample = clip(np.full_like(street, 90), ("person", legs), ("dog", legs), ("person", None), alike=3)
+    assert stage.models() == () and refused(scored(sample, preset="papers")) == [None, None]
+    assert measures(sample)["truncation"] == 1.0 and sample.alive
+
+
+def test_a_knob_wins_over_its_preset() -> None:
+    stage = ScoreReferences(preset="hq", min_side=12)
+    assert (stage.min_side, stage.max_covered) == (12, PRESETS["hq"]["max_covered"])
+
+
+@pytest.mark.parametrize("require, status", [("subject", "rejected"), ("any", "kept"), ("none", "kept")])
+def test_what_must_be_left(street: np.ndarray, require: str, status: str) -> None:
+    sample = clip(street, ("person", box(street, 101, 0, 254, 233)), ("bicycle", box(street, 300, 20, 560, 220)))
+    sample.meta["extract_entities"]["entities"][1]["kind"] = "object"
+    assert scored(sample, require=require).verdict.status == status
+
+
+def test_again_it_says_the_same(street: np.ndarray) -> None:
+    """As where a batch is run again."""
+    sample = with_face(
+        clip(street, ("person", box(street, 101, 0, 254, 233)), ("bicycle", box(street, 300, 20, 560, 220))), score=0.2
+    )
+    once = copy.deepcopy(scored(sample).meta)
+    assert scored(sample).meta == once
+
+
+def test_a_clip_in_which_nothing_was_found(street: np.ndarray, tmp_path: Path) -> None:
+    sample = scored(clip(street, ("dog", None)))
+    assert sample.verdict.reason == "no_good_reference" and sample.meta["score_references"]["entities"] == [[]]
