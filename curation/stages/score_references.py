@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PRESETS: dict[str, dict[str, Any]] = {
     "papers": {
         "people": "any",
+        "min_recognised": 0.0,
         "ambiguous": "keep",
         "min_side": 1,
         "min_area": 0.0,
@@ -34,6 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "clean": {
         "people": "upper_body",
+        "min_recognised": 0.02,
         "ambiguous": "refuse",
         "min_side": 48,
         "min_area": 0.0,
@@ -44,6 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "hq": {
         "people": "upper_body",
+        "min_recognised": 0.1,
         "ambiguous": "refuse",
         "min_side": 128,
         "min_area": 1 / 32,
@@ -59,6 +62,8 @@ SMALL = 0.02
 """Share of the frame below which it is not asked whether a person is all there."""
 AROUND = 0.25
 """Share of its box's sides that the pose network sees around a person; as measured on panda70m-mini."""
+SURROUNDINGS = 0.1
+"""Share of its box's longer side that the classifier sees on each side."""
 LONG_SIDE = 256
 """Pixels to which a larger cut-out is shrunk before its sharpness is measured."""
 Shown = Sequence[tuple[int, dict[str, Any]]]
@@ -71,14 +76,16 @@ class ScoreReferences(Stage):
     """Measure every reference, refuse the poor ones, and reject a clip that is left without one (not in the papers).
 
     A refused reference stays in the metadata with its mask, its `member` null, and `refused`, the first of these that is true:
-    "part_only" (a person of whom neither head nor upper body shows), "ambiguous" (the word might as well mean another one),
-    "too_small", "cut_off" (by the frame), "covered" (by other entities), "blurred", "same_pixels" (another entity has the better
-    claim to what it shows). Its cut-out and its face are not published.
+    "part_only" (a person of whom neither head nor upper body shows), "not_recognised" (as what the detector takes it for),
+    "ambiguous" (the word might as well mean another one), "too_small", "cut_off" (by the frame), "covered" (by other entities),
+    "blurred", "same_pixels" (another entity has the better claim to what it shows). Its cut-out and its face are not published.
 
     Metadata: `entities`, one list per entity of `extract_entities`, in it per reference of `segment_entities`: `frame`;
     `side`, pixels of the box's shorter side; `truncation`, share of the mask's outline that lies on the frame's border;
     `covered`, share of the box that other entities' masks hold alone; `overlap`, greatest IoU with another entity's mask;
-    `sharpness`, standard deviation of the Laplacian within the mask, in grey levels of 255, with a long side of 256 px at most.
+    `sharpness`, standard deviation of the Laplacian within the mask, in grey levels of 255, with a long side of 256 px at most;
+    `recognised`, the probability of its label's classes in its box by EfficientNet-Lite2, null for people and for labels that
+    ImageNet does not cover (`efficientnet.KNOWN`).
     Of people: `face`, score of the surest face in it; `pose` and `presence`, how sure MediaPipe's detector and landmarks network
     are of a body; `seen`, share of head, shoulders, hips, knees and feet that is seen; null where a face or a mask under 2 % of
     the frame makes the network superfluous.
@@ -95,6 +102,8 @@ class ScoreReferences(Stage):
     known, and none of 28 hands, arms and legs and of 14 boxes with nobody in them is taken for one."""
     min_presence: Share = 0.5
     """The same of its landmarks network; MediaPipe's own threshold."""
+    min_recognised: Share | None = None
+    """Probability that an image classifier must give to what a box is said to show, where it knows that."""
     ambiguous: Literal["refuse", "keep"] | None = None
     """A reference beside which another individual might as well be meant (`alike`), or whose class another word of the caption
     names that was found nowhere (of "a make-up artist" and "a girl" one is there)."""
@@ -122,7 +131,8 @@ class ScoreReferences(Stage):
                 setattr(self, knob.name, PRESETS[self.preset][knob.name])
 
     def models(self) -> tuple[str, ...]:
-        return ("mediapipe-pose",) if self.people == "upper_body" else ()
+        recognises = ("efficientnet-lite2", "imagenet-classes", "wordnet") if self._bound("min_recognised") else ()
+        return (*(("mediapipe-pose",) if self.people == "upper_body" else ()), *recognises)
 
     def load(self) -> None:
         import cv2
@@ -133,6 +143,15 @@ class ScoreReferences(Stage):
 
             folder = store.path("mediapipe-pose")
             self._pose = Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
+
+        if self._bound("min_recognised"):
+            from curation.models import device
+            from curation.models.efficientnet import EfficientNet, coco_classes
+            from curation.models.wordnet import WordNet
+
+            device.pick(0)
+            self._network = EfficientNet(store.path("efficientnet-lite2"))
+            self._classes = coco_classes(store.path("imagenet-classes"), WordNet(store.path("wordnet")))
 
     def process(self, sample: Sample) -> Sample:
         entities = sample.meta["segment_entities"]["entities"]
@@ -170,11 +189,21 @@ class ScoreReferences(Stage):
                 "covered": _round(inside),
                 "overlap": _round(max((_iou(masks[n], other) for other in others), default=0.0)),
                 "sharpness": _round(_sharpness(image, masks[n], ref["box"])),
+                "recognised": self._recognised(image, ref),
             }
             if is_person(sample.meta["segment_entities"]["entities"][i], ref):
                 scores |= self._person(sample, image, ref)
             found.append(scores)
         return found
+
+    def _recognised(self, image: np.ndarray, ref: dict[str, Any]) -> float | None:
+        if not self._bound("min_recognised") or ref["label"] not in self._classes:
+            return None
+        from curation.models.efficientnet import squared
+
+        height, width = image.shape[:2]
+        left, top, right, bottom = squared(ref["box"], width, height, SURROUNDINGS)
+        return _round(self._network([image[top:bottom, left:right]]).classes[0, self._classes[ref["label"]]].sum())
 
     def _person(self, sample: Sample, image: np.ndarray, ref: dict[str, Any]) -> dict[str, Any]:
         face = _face(sample, ref)
@@ -204,6 +233,8 @@ class ScoreReferences(Stage):
         """What is wrong with a reference by itself."""
         if scores.get("pose") is not None and (scores["pose"] < self.min_pose or scores["presence"] < self.min_presence):
             return "part_only"
+        if scores["recognised"] is not None and scores["recognised"] < self._bound("min_recognised"):
+            return "not_recognised"
         if unclear and self.ambiguous == "refuse":
             return "ambiguous"
         if scores["side"] < self._bound("min_side") or ref["area"] < self._bound("min_area"):

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from curation.models.efficientnet import KNOWN, EfficientNet, coco_classes, squared
+from curation.models.wordnet import WordNet
+from curation.store import store
+
+GOLD = json.loads(Path(__file__).with_name("efficientnet_gold.json").read_text())
+"""What the network of the package `efficientnet-lite-pytorch` 0.1.0 says of frames of the sample videos: its five likeliest
+classes, and the first numbers of the embedding."""
+
+
+@pytest.fixture(scope="module")
+def network() -> EfficientNet:
+    return EfficientNet(store.path("efficientnet-lite2"))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    found = []
+    for video, facts in GOLD.items():
+        with av.open(str(store.path("sample-videos") / f"{video}.mp4")) as container:
+            picture = next(f for i, f in enumerate(container.decode(video=0)) if i == facts["frame"])
+            found.append(picture.to_ndarray(format="rgb24"))
+    return found
+
+
+def test_equals_the_published_implementation(network: EfficientNet, pictures: list[np.ndarray]) -> None:
+    looks = network(pictures)
+    assert looks.classes.shape == (3, 1000) and looks.embedding.shape == (3, 1280)
+    for classes, embedding, facts in zip(*looks, GOLD.values(), strict=True):
+        likeliest = {str(i): float(classes[i]) for i in np.argsort(-classes)[:5]}
+        assert likeliest == pytest.approx(facts["classes"], abs=1e-4)
+        assert embedding[:8].tolist() == pytest.approx(facts["embedding"], abs=1e-4)
+        assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5) and classes.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_alone_it_is_as_in_company(network: EfficientNet, pictures: list[np.ndarray]) -> None:
+    assert np.abs(network(pictures).classes[1] - network(pictures[1:2]).classes[0]).max() < 1e-5
+
+
+def test_the_classes_of_coco() -> None:
+    found = coco_classes(store.path("imagenet-classes"), WordNet(store.path("wordnet")))
+    assert found.keys() == {label for family in KNOWN for label in family}
+    assert 281 in found["cat"] and 207 in found["dog"] and found["car"] == found["truck"] and 609 in found["bus"], "a jeep"
+    assert not {*found["cat"]} & {*found["dog"]} and len(found["dog"]) > 100 and len(found["bird"]) > 50
+
+
+@pytest.mark.parametrize(
+    "box, margin, square",
+    [
+        ((100, 100, 200, 200), 0.0, (100, 100, 200, 200)),
+        ((100, 140, 200, 160), 0.0, (100, 100, 200, 200)),
+        ((100, 100, 200, 200), 0.1, (90, 90, 210, 210)),
+        ((0, 0, 20, 100), 0.5, (0, 0, 110, 150)),
+        ((630, 350, 640, 360), 0.1, (629, 349, 640, 360)),
+        ((639.6, 359.6, 640, 360), 0.0, (639, 359, 640, 360)),
+    ],
+)
+def test_a_square_around_a_box(box: tuple[float, float, float, float], margin: float, square: tuple[int, int, int, int]) -> None:
+    assert squared(box, 640, 360, margin) == square
