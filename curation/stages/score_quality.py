@@ -32,33 +32,39 @@ class ScoreQuality(Stage):
     """Classify each clip by VideoMAE, or take Panda-70M's published label, and keep what is desirable (PAPER.md §1.2).
 
     The network sees frames of sample_frames' window, evenly spaced; nothing is decoded here. Metadata: `label`, the likeliest
-    class; from the model also `probabilities`, by class, and `frames`, the indices of those it saw. A clip is rejected with its
-    class as the reason. With `labels_from: panda70m` the stage may stand under `plan:`, so that no rejected clip is opened.
+    class; `source`, "label" or "model"; from the model also `probabilities`, by class, and `frames`, the indices of those it saw.
+    A clip is rejected with its class as the reason. Without a network the stage may stand under `plan:`, so that no clip that is
+    rejected by its label is opened.
     """
 
     resources: ClassVar[Resources] = Resources(batch=8, memory=3.0)  # GB, estimated: 0.35 of ViT-B, torch and CUDA beside it
     reads: ClassVar[tuple[str, ...]] = ("_window.*.jpg",)
 
-    labels_from: Literal["model", "panda70m"] = "model"
-    """Who judges: a network, or the `desirable_filtering` of the input."""
+    labels_from: Literal["auto", "model", "panda70m"] = "model"
+    """Who judges: a network; the `desirable_filtering` of the input, without which a clip is rejected (`no_quality_label`); or
+    with auto that where the input has it, else the network of `weights`, else nobody: the clip passes."""
     weights: str | None = None
     """Folder of a VideoMAE fine-tuned to the five classes, as transformers saves it. None is published: it is the user's own."""
     min_desirable: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Least probability of `desirable`; not stated by the paper."""
 
     def __post_init__(self) -> None:
-        if self.labels_from == "panda70m":
+        if not self._asks_network:
             self.reads = ("caption",)  # type: ignore[misc] # the labels come with it, before any video is opened
             self.resources = Resources(batch=8, memory=0.25)  # type: ignore[misc]
 
+    @property
+    def _asks_network(self) -> bool:
+        return self.labels_from == "model" or (self.labels_from == "auto" and self.weights is not None)
+
     def window(self) -> Window:
-        return Window() if self.labels_from == "panda70m" else Window(FRAMES, SIDE)
+        return Window(FRAMES, SIDE) if self._asks_network else Window()
 
     def units(self) -> int:
         return IN_HAND if self.share else 1
 
     def load(self) -> None:
-        if self.labels_from == "model":
+        if self._asks_network:
             self._network = _network(self.weights, self.share)
             self._classes = [class_of(label) for label in self._network.labels]
             if missing := [name for name in CLASSES if name not in self._classes]:
@@ -66,8 +72,13 @@ class ScoreQuality(Stage):
                 raise store.StoreError(f"score_quality.weights: {self.weights} knows {labels}, and so lacks {', '.join(missing)}")
 
     def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
-        if self.labels_from == "panda70m":
+        if not self._asks_network:
             return super().process_batch(samples)
+        shown = [sample for sample in samples if self.labels_from == "model" or not _label(sample)]
+        judged = dict(zip(map(id, shown), self._by_network(shown) if shown else (), strict=True))
+        return [judged.get(id(sample)) or self._by_label(sample) for sample in samples]
+
+    def _by_network(self, samples: Sequence[Sample]) -> list[Result]:
         from curation.models.videomae import probabilities
 
         chosen = [_spread(sample, self._network.frames) for sample in samples]
@@ -79,21 +90,29 @@ class ScoreQuality(Stage):
 
     def process(self, sample: Sample) -> Sample:
         """By the label that came with the clip."""
-        label = sample.meta["source"].get("desirable_filtering")
-        if not label:
-            raise Reject("no_quality_label")
-        sample.meta[self.name] = {"label": class_of(label)}
-        if class_of(label) != DESIRABLE:
-            raise Reject(class_of(label))
+        result = self._by_label(sample)
+        if isinstance(result, Reject):
+            raise result
         return sample
+
+    def _by_label(self, sample: Sample) -> Sample | Reject:
+        label = _label(sample)
+        if not label:
+            return sample if self.labels_from == "auto" else Reject("no_quality_label")
+        sample.meta[self.name] = {"label": class_of(label), "source": "label"}
+        return sample if class_of(label) == DESIRABLE else Reject(class_of(label))
 
     def _judge(self, sample: Sample, indices: list[int], shares: list[float]) -> Result:
         by_class = {name: round(share, 4) for name, share in zip(self._classes, shares, strict=True)}
         label = self._classes[int(np.argmax(shares))]
-        sample.meta[self.name] = {"label": label, "probabilities": by_class, "frames": indices}
+        sample.meta[self.name] = {"label": label, "source": "model", "probabilities": by_class, "frames": indices}
         if by_class[DESIRABLE] >= self.min_desirable:
             return sample
         return Reject(WEAK if label == DESIRABLE else label)
+
+
+def _label(sample: Sample) -> str | None:
+    return sample.meta["source"].get("desirable_filtering") if "source" in sample.meta else None
 
 
 def class_of(label: str) -> str:

@@ -44,8 +44,9 @@ def knobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 
 def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path, **heads: Any) -> Path:
-    """The recipe that we ship, with these knobs on top of its own, and the quality filter that it leaves to the user."""
+    """The recipe that we ship, with these knobs on top of its own, and the user's own quality filter instead of labels alone."""
     made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text()) | deepcopy(heads)
+    made["plan"] = [stage for stage in made.get("plan") or [] if "score_quality" not in stage]
     for head in ("plan", "clips"):
         for stage in made.get(head, []):
             ((stage_name, own),) = stage.items()

@@ -121,10 +121,33 @@ LABELS = dict(zip(tiny.PANDA[1:], CLASSES[1:], strict=True)) | {"0_low_desirable
 def test_panda70ms_labels_replace_the_network(label: str) -> None:
     good, bad, none = (Sample("k", meta={"source": {"desirable_filtering": v}}) for v in ("desirable", label, None))
     good, bad, none = scored([good, bad, none], labels_from="panda70m")
-    assert good.alive and good.meta["score_quality"] == {"label": "desirable"}
+    assert good.alive and good.meta["score_quality"] == {"label": "desirable", "source": "label"}
     assert (bad.verdict.status, bad.verdict.reason) == ("rejected", LABELS[label])
-    assert bad.meta["score_quality"] == {"label": LABELS[label]}
+    assert bad.meta["score_quality"] == {"label": LABELS[label], "source": "label"}
     assert (none.verdict.status, none.verdict.reason) == ("rejected", "no_quality_label")
+
+
+def test_labels_that_are_there_are_used_and_the_others_pass() -> None:
+    good, bad, none = (
+        Sample("k", meta={"source": {"desirable_filtering": v}}) for v in ("desirable", "3_screen_in_screen", None)
+    )
+    assert ScoreQuality(labels_from="auto").reads == ("caption",)
+    good, bad, none = scored([good, bad, none], labels_from="auto")
+    assert good.alive and (bad.verdict.status, bad.verdict.reason) == ("rejected", "screen_in_screen")
+    assert none.alive and "score_quality" not in none.meta
+
+
+@paper
+def test_who_has_no_label_is_shown_to_the_network(weights: str) -> None:
+    samples = [sampled(str(seed), seed) for seed in range(3)]
+    samples[0].meta["source"]["desirable_filtering"] = "desirable"
+    samples[1].files["_window.00.jpg"] = b"no picture"
+    samples[1].meta["source"]["desirable_filtering"] = "4_computer_screen_recording"
+    alone = scored([sampled("2", 2)], weights=weights, min_desirable=0.0)[0].meta["score_quality"]
+    good, bad, unknown = scored(samples, weights=weights, labels_from="auto", min_desirable=0.0)
+    assert good.meta["score_quality"] == {"label": "desirable", "source": "label"}
+    assert bad.verdict.reason == "computer_screen_recording", "by its label: its pictures were not looked at"
+    assert unknown.meta["score_quality"] == alone and alone["source"] == "model"
 
 
 @pytest.mark.parametrize("label", ["slight_motion", "Slight motion", "2_tiny_camera_movement", "tiny camera movement"])
@@ -155,7 +178,7 @@ def test_a_clip_rejected_while_planning_is_never_opened(tmp_path: Path) -> None:
     plan = make_plan(recipe.load(file), open_input(str(tmp_path / "input")), Storage.at(tmp_path / "out"), {})
     samples = plan.unit(Unit(0, 0))
     assert [sample.verdict.reason for sample in samples] == ["", *CLASSES[1:]]
-    assert samples[0].alive and samples[0].meta["score_quality"] == {"label": "desirable"}
+    assert samples[0].alive and samples[0].meta["score_quality"] == {"label": "desirable", "source": "label"}
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
