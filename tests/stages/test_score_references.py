@@ -144,6 +144,36 @@ def test_what_a_classifier_does_not_recognise(street: np.ndarray) -> None:
     assert measures(scored(clip(waits, ("chair", there))))["recognised"] is None, "no class to be recognised by"
 
 
+def several(*images: np.ndarray, scores: tuple[float, ...] = (0.8, 0.8, 0.8)) -> Sample:
+    """One entity that fills frame after frame, but for its border."""
+    sample = clip(images[0], ("chair", box(images[0], 10, 10, images[0].shape[1] - 10, images[0].shape[0] - 10)))
+    refs = sample.meta["segment_entities"]["entities"][0]["refs"]
+    for number, image in enumerate(images[1:], 1):
+        other = clip(image, ("chair", box(image, 10, 10, image.shape[1] - 10, image.shape[0] - 10)))
+        member = f"ref.0.{number}.webp"
+        refs.append(other.meta["segment_entities"]["entities"][0]["refs"][0] | {"frame": number, "member": member})
+        sample.files |= {f"frame{number}.jpg": other.files["frame0.jpg"], member: b"a cut-out"}
+    for ref, score in zip(refs, scores, strict=False):
+        ref["score"] = score
+    return sample
+
+
+def test_a_stranger_among_the_references_of_one(man: np.ndarray, street: np.ndarray) -> None:
+    later = frame("carphone_pristine", 3.0)
+    alike = scored(several(man, later, man))
+    assert refused(alike) == [None] * 3
+    likeness = [one["likeness"] for one in alike.meta["score_references"]["entities"][0]]
+    assert likeness[0] == likeness[2] > likeness[1] > 0.55
+    assert refused(scored(several(man, street, later))) == [None, "other_individual", None]
+    assert refused(scored(several(man, street, scores=(0.5, 0.9)))) == ["other_individual", None], "the surer one stays"
+    assert refused(scored(several(man, street), min_likeness=0.0)) == [None, None]
+    assert measures(scored(several(man)))["likeness"] is None
+    small = several(man, street, later)
+    small.meta["segment_entities"]["entities"][0]["refs"][1]["alike"] = 1
+    assert refused(scored(small)) == [None, "ambiguous", None]
+    assert small.meta["score_references"]["entities"][0][1]["likeness"] is None, "what is refused anyway is not compared"
+
+
 def test_what_is_refused_is_not_published_and_stays_in_the_metadata(street: np.ndarray) -> None:
     legs, bicycle = box(street, 101, 0, 254, 233), box(street, 300, 20, 560, 220)
     sample = with_face(clip(street, ("person", legs), ("vase", bicycle)), score=0.3, box=[400, 10, 430, 40])
