@@ -19,6 +19,7 @@ from curation.shards.clip import Clip
 from curation.storage import Storage
 
 HEIGHT, WIDTH = 150, 1900
+REFUSED = (150, 150, 150)
 COLOURS = [(66, 135, 245), (80, 200, 60), (40, 40, 230), (200, 60, 200), (40, 200, 230), (220, 200, 40), (140, 100, 60)]
 
 
@@ -38,15 +39,19 @@ def on_checkers(rgba: np.ndarray) -> np.ndarray:
 
 
 def marked(image: np.ndarray, clip: Clip, frame: int) -> np.ndarray:
-    """A frame with the masks tinted and the boxes drawn."""
+    """A frame with the masks tinted and the boxes drawn; what is refused is grey, with the reason."""
     image = image.copy()
     for i, entity in enumerate(clip.entities):
         colour = COLOURS[i % len(COLOURS)]
         for ref in (r for r in entity.refs if r.frame == frame):
-            mask = from_rle(ref.mask.model_dump())
-            image[mask] = (0.55 * image[mask] + 0.45 * np.array(colour)).astype(np.uint8)
+            mask, tint = from_rle(ref.mask.model_dump()), REFUSED if ref.refused else colour
+            image[mask] = (0.55 * image[mask] + 0.45 * np.array(tint)).astype(np.uint8)
             x0, y0, x1, y1 = (round(v) for v in ref.box)
-            cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), colour, max(1, image.shape[0] // 180))
+            cv2.rectangle(image, (x0, y0), (x1 - 1, y1 - 1), tint, max(1, image.shape[0] // 180))
+            if ref.refused:
+                size = image.shape[0] / 450
+                cv2.putText(image, ref.refused, (x0 + 3, y1 - 6), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 2, cv2.LINE_AA)
+                cv2.putText(image, ref.refused, (x0 + 3, y1 - 6), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
     return image
 
 
@@ -54,8 +59,10 @@ def row(clip: Clip, files: dict[str, bytes]) -> np.ndarray:
     tiles = [fit(marked(picture(files, f"frame{f}.jpg"), clip, f)) for f in range(3)]
     for entity in clip.entities:
         for ref in entity.refs:
+            if not ref.member:
+                continue
             tiles.append(fit(on_checkers(picture(files, ref.member)))[:, : 2 * HEIGHT])
-            if ref.face:
+            if ref.face and ref.face.member:
                 tiles.append(fit(picture(files, ref.face.member)))
     if clip.background and clip.background.member:
         tiles.append(fit(picture(files, clip.background.member)))
@@ -68,7 +75,7 @@ def row(clip: Clip, files: dict[str, bytes]) -> np.ndarray:
         strip[:, x : x + tile.shape[1]] = tile
         x += tile.shape[1] + 3
     strip[:, WIDTH - last.shape[1] :] = last
-    words = ", ".join(f"{e.word} ({e.kind[0]}) {len(e.refs)}" for e in clip.entities)
+    words = ", ".join(f"{e.word} ({e.kind[0]}) {sum(bool(r.member) for r in e.refs)}" for e in clip.entities)
     background = (
         f"{clip.background.method} {clip.background.coverage:.2f} {clip.background.reason or ''}" if clip.background else "none"
     )
