@@ -16,6 +16,7 @@ import yaml
 from curation import cli, recipe
 from curation.trainer import config
 from tests.conftest import ROOT
+from tests.faults import table
 
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -104,6 +105,10 @@ def test_what_is_named_is_there(name: str) -> None:
     path, _, test = name.partition("::")
     assert (ROOT / path).exists()
     assert not test or re.search(rf"^def {test}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {test}"
+
+
+def test_the_table_of_faults_is_that_of_the_suite():
+    assert table.PAGE.read_text() == table.page(table.PAGE.read_text()), "python -m tests.faults.table writes it"
 
 
 def test_the_tests_above_have_something_to_look_at() -> None:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -100,12 +102,18 @@ class Ground:
         words = self.words(*options, source=source, out=out)
         return subprocess.run(words, cwd=ROOT, env=self.environment | environment, capture_output=True, text=True, timeout=300)
 
-    def wait(self, run: subprocess.Popen[bytes], ledgers: int = 1) -> None:
-        """Until so many ledgers are there."""
+    def wait(self, run: subprocess.Popen[bytes], clips: int = 1) -> None:
+        """Until so many clips are in ledgers."""
         deadline = time.monotonic() + 120
-        while len(finished(self.out)) < ledgers:
+        while self.done() < clips:
             assert run.poll() is None and time.monotonic() < deadline, "it ended, or never published"
             time.sleep(0.02)
+
+    def done(self) -> int:
+        """Clips in ledgers."""
+        with suppress(OSError):  # a unit that is packed right now
+            return sum(pq.read_metadata(ledger).num_rows for ledger in finished(self.out))
+        return 0
 
     def judge(self, fault: str, out: Path | str | None = None, failed: dict[str, str] | None = None) -> None:
         """Hold what is there to docs/faults.md. `failed`: key → stage and reason of each clip that had to fail."""

@@ -36,7 +36,7 @@ FAULTS = {
         "the process ends with 4 and says so; the same command goes on, and the clip fails (`too_slow`)",
         1,
     ),
-    "worker_cannot_load": Fault("A stage cannot be loaded", "exit 1 and one line; mended, the same command goes on"),
+    "worker_cannot_load": Fault("A stage cannot be loaded", "exit 2 and one line; mended, the same command goes on"),
     "worker_dies_loading": Fault(
         "A worker dies while it loads", "tried three times, then exit 2 and one line; the same command goes on"
     ),
@@ -73,8 +73,10 @@ BEGIN, END = "<!-- the table is written by tests/faults/table.py -->\n", "<!-- e
 
 def text() -> str:
     """As Markdown."""
-    rows = [f"| {f.fault} | {f.outcome} | {CLIPS} = {CLIPS - f.failed} + 0 + {f.failed} |" for f in FAULTS.values()]
-    head = ["| fault | what becomes of the run | planned = kept + rejected + failed |", "|---|---|---|"]
+    rows = [
+        f"| {f.fault} | {f.outcome} | {CLIPS} = {CLIPS - f.failed} + 0 + {f.failed} | 0 | 0 | equal |" for f in FAULTS.values()
+    ]
+    head = ["| fault | outcome | planned = kept + rejected + failed | lost | doubled | bytes |", "|---|---|---|---|---|---|"]
     return BEGIN + "\n".join([*head, *rows]) + "\n" + END
 
 

@@ -75,7 +75,7 @@ class TestWaits:
         ground.out = ground.folder / "out" if which == "input" else mounted / "out"
         with (ground.folder / "said").open("w+") as said:
             run = ground.begin(*options, said=said, source=source)
-            ground.wait(run, 2)
+            ground.wait(run, 3)
             if which == "read-only output":  # the same folder on top: what is being written to does not turn read-only
                 mount("--bind", behind, mounted)
                 mount("-o", "remount,bind,ro", mounted)

@@ -117,7 +117,7 @@ GRID = [(workers, clips, units) for workers in (1, 2, 4) for clips in (1, 2, 5) 
 def test_killed_by_workers_units_and_point(ground: Ground, workers: int, clips: int, units: int) -> None:
     ground.recipe(clips, workers)
     killed = ground.begin()
-    ground.wait(killed, min(units, 12 // clips))
+    ground.wait(killed, clips * min(units, 12 // clips - 1))
     killed.kill()
     killed.wait()
     assert ground.orphans() == []
