@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from tests import objects
+from tests import objects, sample
 from tests.servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -34,15 +33,18 @@ def panda() -> Path:
 
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`make curate` in this process: the embedded profile over the sample clips."""
-    from curation.run import run
-
+    """`make curate`: the embedded profile over the sample clips."""
     base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # one for all workers
-    with FileLock(base / "sample.lock"):
-        if not (base / "sample" / "tally.json").exists():
-            assert run.run("embedded", "sample", base / "sample", local=True) == 0
-    return base / "sample"
+    return sample.made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)  # one for all workers
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """With several workers that run is begun at once, so that none of them stands idle until another has made it."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0" and any("sample_run" in item.fixturenames for item in session.items):  # type: ignore[attr-defined]
+        base = session.config._tmp_path_factory.getbasetemp().parent  # type: ignore[attr-defined]
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.sample", str(base)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert again == {last.stem} and run.verdicts == {f"v{i:02d}": text for i, text in enumerate(EXPECTED)}
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_worker_fails_and_its_neighbours_survive(tmp_path, cluster):
     run = planned(tmp_path, "keep", "keep", "die", "keep", "keep", "keep").execute(cluster.address)
     assert run.verdicts == {f"v{i:02d}": "kept" for i in range(6)} | {"v02": "failed worker_died"}

@@ -45,6 +45,7 @@ def test_both_forms_run_to_the_end(panda, tmp_path, form, request):
     assert list(verify(Storage.at(out))) == []
 
 
+@pytest.mark.slow
 def test_clips_of_a_long_source_have_the_planned_times(panda, csv):
     planned = {s.key: s.meta["source"] for s in read_csv(str(panda / "panda70m_mini.csv"), str(panda / "videos"))}
     kept = [r for r in rows(csv) if r["verdict"] == "kept"]

@@ -77,6 +77,7 @@ def test_the_sample_job_on_a_running_cluster(cluster, sample_run, tmp_path):
     assert {v.partition(" ")[0] for v in ledger(out).values()} == {"kept", "rejected", "failed"}
 
 
+@pytest.mark.slow
 def test_the_jobs_exit_status_is_passed_on(cluster, tmp_path):
     words = ("--input", tmp_path / "none", "--output", tmp_path / "out", "--address", cluster.dashboard)
     done = curation("submit", "embedded", *words)

@@ -97,7 +97,11 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+IN_SHORT = ("a bit of a picture", "a tar is gone", "two neighbours")
+EACH = [pytest.param(how, id=name, marks=() if name in IN_SHORT else pytest.mark.slow) for name, how in DAMAGES.items()]
+
+
+@pytest.mark.parametrize("damage", EACH)
 def test_what_is_damaged_is_made_anew_and_nothing_else(small: Small, damage: Callable[[Path], None]) -> None:
     shards, whole, said = small.out / "shards", tars(small.out), ledger(small.out)
     before = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}
