@@ -76,7 +76,7 @@ test-slow: .venv/.dev .venv-paper/.paper
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev
-	@echo "== real runs that are broken: at every point, on full disks, with what is away for minutes (about an hour)"
+	@echo "== real runs that are broken: at every point, on full disks, with what is away for minutes (45 minutes on two cores)"
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(FAULTS)"
 
 check: .venv/.dev

@@ -18,7 +18,7 @@ from curation.run.engine import BrokenError, EngineError
 from curation.run.plan import PlanError
 from curation.storage import StorageError
 from tests import videos
-from tests.faults.conftest import Ground
+from tests.faults.conftest import CLIPS, Ground
 from tests.faults.disk import Disk
 from tests.runs import leftovers, rows, tars
 
@@ -117,7 +117,7 @@ GRID = [(workers, clips, units) for workers in (1, 2, 4) for clips in (1, 2, 5) 
 def test_killed_by_workers_units_and_point(ground: Ground, workers: int, clips: int, units: int) -> None:
     ground.recipe(clips, workers)
     killed = ground.begin()
-    ground.wait(killed, clips * min(units, 12 // clips - 1))
+    ground.wait(killed, clips * min(units, (CLIPS - 1) // clips))
     killed.kill()
     killed.wait()
     assert ground.orphans() == []
