@@ -84,10 +84,10 @@ def _muxed(mp4: bytes, first: tuple[int, np.ndarray], pieces: Iterator[tuple[int
                 continue
             begins, samples = item
             heard += samples.shape[1]
-            for part in (np.zeros((channels, begins - at), np.float32), samples):
-                if part.size:
-                    output.mux(track.encode(_frame(part, at)))
-                    at += part.shape[1]
+            silence = (np.zeros((channels, min(RATE, begins - now)), np.float32) for now in range(at, begins, RATE))
+            for part in chain(silence, [samples]):
+                output.mux(track.encode(_frame(part, at)))
+                at += part.shape[1]
         output.mux(track.encode())
     return file.getvalue(), round(heard / RATE, 4)
 

@@ -54,6 +54,14 @@ def around(box: Box, width: int, height: int, margin: float) -> tuple[int, int, 
     return left, top, max(left + 1, right), max(top + 1, bottom)
 
 
+def squared(box: Box, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
+    """A square around a box with `margin` of its longer side on each side, as far as the frame reaches."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    half = (0.5 + margin) * max(box[2] - box[0], box[3] - box[1])
+    left, top = min(width - 1, max(0, round(x - half))), min(height - 1, max(0, round(y - half)))
+    return left, top, max(left + 1, min(width, round(x + half))), max(top + 1, min(height, round(y + half)))
+
+
 def patch(image: np.ndarray, box: Box) -> np.ndarray:
     """What an image (H×W×…) shows in the box, rounded to whole pixels and cut at the frame. Also of a box without area or outside
     it is at least one pixel a side, two where the frame has them."""

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from curation.models.boxes import Box
-
 SIDE, MIDDLE, SCALE = 260, 127.0, 128.0
 """Of its input: RGB, (value − 127) / 128 (reviews/weights.md)."""
 STRIDED = (1, 4, 7, 15)
@@ -98,11 +96,3 @@ def coco_classes(names: Path, wordnet: Names) -> dict[str, list[int]]:
         if len(named) == 1:
             found.setdefault(named.pop(), []).append(int(number))
     return {label: sorted(n for other in family for n in found[other]) for family in KNOWN for label in family}
-
-
-def squared(box: Box, width: int, height: int, margin: float) -> tuple[int, int, int, int]:
-    """A square around a box with `margin` of its longer side on each side, as far as the frame reaches."""
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    half = (0.5 + margin) * max(box[2] - box[0], box[3] - box[1])
-    left, top = min(width - 1, max(0, round(x - half))), min(height - 1, max(0, round(y - half)))
-    return left, top, max(left + 1, min(width, round(x + half))), max(top + 1, min(height, round(y + half)))

@@ -72,9 +72,8 @@ class ScoreQuality(Stage):
                 raise store.StoreError(f"score_quality.weights: {self.weights} knows {labels}, and so lacks {', '.join(missing)}")
 
     def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
-        if not self._asks_network:
-            return super().process_batch(samples)
-        shown = [sample for sample in samples if self.labels_from == "model" or not _label(sample)]
+        """By the network who is shown to it, the others by the label that came with them."""
+        shown = [s for s in samples if self._asks_network and (self.labels_from == "model" or not _label(s))]
         judged = dict(zip(map(id, shown), self._by_network(shown) if shown else (), strict=True))
         return [judged.get(id(sample)) or self._by_label(sample) for sample in samples]
 
@@ -87,13 +86,6 @@ class ScoreQuality(Stage):
             self._judge(sample, indices, shares)
             for sample, (indices, _), shares in zip(samples, chosen, probabilities(logits).tolist(), strict=True)
         ]
-
-    def process(self, sample: Sample) -> Sample:
-        """By the label that came with the clip."""
-        result = self._by_label(sample)
-        if isinstance(result, Reject):
-            raise result
-        return sample
 
     def _by_label(self, sample: Sample) -> Sample | Reject:
         label = _label(sample)
@@ -112,7 +104,7 @@ class ScoreQuality(Stage):
 
 
 def _label(sample: Sample) -> str | None:
-    return sample.meta["source"].get("desirable_filtering") if "source" in sample.meta else None
+    return sample.meta["source"].get("desirable_filtering")
 
 
 def class_of(label: str) -> str:

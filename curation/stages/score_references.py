@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from curation.media.members import from_jpeg, from_rle
-from curation.models.boxes import around
+from curation.models.boxes import around, squared
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Stage
 from curation.stages.segment_entities import is_person
@@ -71,6 +71,8 @@ LONG_SIDE = 256
 """Pixels to which a larger cut-out is shrunk before its sharpness is measured."""
 Shown = Sequence[tuple[int, dict[str, Any]]]
 """References of one frame, each with the number of its entity."""
+Overlaps = Mapping[tuple[int, int], float]
+"""IoU of the masks of each two of them, by their places in that."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -155,7 +157,6 @@ class ScoreReferences(Stage):
 
             folder = store.path("mediapipe-pose")
             self._pose = Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
-
         if self._classifies:
             from curation.models import device
             from curation.models.efficientnet import EfficientNet, coco_classes
@@ -166,6 +167,8 @@ class ScoreReferences(Stage):
             self._classes = coco_classes(store.path("imagenet-classes"), WordNet(store.path("wordnet")))
 
     def process(self, sample: Sample) -> Sample:
+        from curation.models.grabcut import agreement
+
         entities = sample.meta["segment_entities"]["entities"]
         scores: list[list[dict[str, Any]]] = [[] for _ in entities]
         refusals: dict[tuple[int, int], str | None] = {}
@@ -176,10 +179,11 @@ class ScoreReferences(Stage):
             if not shown:
                 continue
             masks = [from_rle(ref["mask"]) for _, ref in shown]
+            overlaps = {pair: agreement(masks[pair[0]], masks[pair[1]]) for pair in combinations(range(len(shown)), 2)}
             image = from_jpeg(sample.files[name])
-            own = self._measure(sample, image, shown, masks)
+            own = self._measure(sample, image, shown, masks, overlaps)
             unclear = [bool(ref.get("alike")) or _is_one_of(entities, i) for i, ref in shown]
-            faults = self._refusals(shown, own, masks, unclear)
+            faults = self._refusals(shown, own, overlaps, unclear)
             for (i, ref), found, why in zip(shown, own, faults, strict=True):
                 scores[i].append({"frame": frame, **found, "likeness": None})
                 refusals[i, frame] = why
@@ -211,7 +215,9 @@ class ScoreReferences(Stage):
             found.append(worst)
         return found
 
-    def _measure(self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    def _measure(
+        self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray], overlaps: Overlaps
+    ) -> list[dict[str, Any]]:
         found = []
         for n, (i, ref) in enumerate(shown):
             others = [mask for m, mask in enumerate(masks) if m != n]
@@ -222,7 +228,7 @@ class ScoreReferences(Stage):
                 "side": min(x1 - x0, y1 - y0),
                 "truncation": _round(_truncation(masks[n])),
                 "covered": _round(inside),
-                "overlap": _round(max((_iou(masks[n], other) for other in others), default=0.0)),
+                "overlap": _round(max((share for pair, share in overlaps.items() if n in pair), default=0.0)),
                 "sharpness": _round(_sharpness(image, masks[n], ref["box"])),
                 "recognised": self._recognised(image, ref),
             }
@@ -234,8 +240,6 @@ class ScoreReferences(Stage):
     def _recognised(self, image: np.ndarray, ref: dict[str, Any]) -> float | None:
         if not self._classifies or ref["label"] not in self._classes:
             return None
-        from curation.models.efficientnet import squared
-
         height, width = image.shape[:2]
         left, top, right, bottom = squared(ref["box"], width, height, SURROUNDINGS)
         return _round(self._network([image[top:bottom, left:right]]).classes[0, self._classes[ref["label"]]].sum())
@@ -253,14 +257,14 @@ class ScoreReferences(Stage):
         return scores | {"pose": _round(body.score), "presence": _round(body.presence), "seen": _round(seen)}
 
     def _refusals(
-        self, shown: Shown, found: Sequence[dict[str, Any]], masks: Sequence[np.ndarray], unclear: Sequence[bool]
+        self, shown: Shown, found: Sequence[dict[str, Any]], overlaps: Overlaps, unclear: Sequence[bool]
     ) -> list[str | None]:
         """Why each reference of a frame is refused, or None."""
         refusals = [self._fault(ref, scores, guess) for (_, ref), scores, guess in zip(shown, found, unclear, strict=True)]
         claims = [(why is None, ref["score"] * ref["mask_score"], -i) for (i, ref), why in zip(shown, refusals, strict=True)]
-        for a, b in combinations(range(len(shown)), 2):
-            if _iou(masks[a], masks[b]) > self._bound("max_overlap"):
-                loser = min(a, b, key=lambda n: claims[n])
+        for pair, share in overlaps.items():
+            if share > self._bound("max_overlap"):
+                loser = min(pair, key=lambda n: claims[n])
                 refusals[loser] = refusals[loser] or "same_pixels"
         return refusals
 
@@ -355,10 +359,6 @@ def _sharpness(image: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> float
     grey = cv2.resize(cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
     inside = cv2.resize(mask[y0:y1, x0:x1].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
     return float(cv2.Laplacian(grey, cv2.CV_32F)[inside].std()) if inside.any() else 0.0
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.count_nonzero(a & b) / np.maximum(1, np.count_nonzero(a | b)))
 
 
 def _round(value: float) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.models.boxes import Box, area, around, iou, nms, patch, same_place
+from curation.models.boxes import Box, area, around, iou, nms, patch, same_place, squared
 
 ODD = [
     (639.6, 10, 640, 50),
@@ -52,3 +52,18 @@ def test_nms_keeps_the_best_of_each_place_in_order() -> None:
     assert nms(boxes, np.array([0.6, 0.6, 0.9]), 0.5) == [2, 0]
     assert nms(boxes, np.array([0.5, 0.6, 0.9]), 0.9) == [2, 1, 0]
     assert nms(np.zeros((0, 4)), np.zeros(0), 0.5) == []
+
+
+@pytest.mark.parametrize(
+    "box, margin, square",
+    [
+        ((100, 100, 200, 200), 0.0, (100, 100, 200, 200)),
+        ((100, 140, 200, 160), 0.0, (100, 100, 200, 200)),
+        ((100, 100, 200, 200), 0.1, (90, 90, 210, 210)),
+        ((0, 0, 20, 100), 0.5, (0, 0, 110, 150)),
+        ((630, 350, 640, 360), 0.1, (629, 349, 640, 360)),
+        ((639.6, 359.6, 640, 360), 0.0, (639, 359, 640, 360)),
+    ],
+)
+def test_a_square_around_a_box(box: tuple[float, float, float, float], margin: float, square: tuple[int, int, int, int]) -> None:
+    assert squared(box, 640, 360, margin) == square

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from curation.models.efficientnet import KNOWN, EfficientNet, coco_classes, squared
+from curation.models.efficientnet import KNOWN, EfficientNet, coco_classes
 from curation.models.wordnet import WordNet
 from curation.store import store
 
@@ -50,18 +50,3 @@ def test_the_classes_of_coco() -> None:
     assert found.keys() == {label for family in KNOWN for label in family}
     assert 281 in found["cat"] and 207 in found["dog"] and found["car"] == found["truck"] and 609 in found["bus"], "a jeep"
     assert not {*found["cat"]} & {*found["dog"]} and len(found["dog"]) > 100 and len(found["bird"]) > 50
-
-
-@pytest.mark.parametrize(
-    "box, margin, square",
-    [
-        ((100, 100, 200, 200), 0.0, (100, 100, 200, 200)),
-        ((100, 140, 200, 160), 0.0, (100, 100, 200, 200)),
-        ((100, 100, 200, 200), 0.1, (90, 90, 210, 210)),
-        ((0, 0, 20, 100), 0.5, (0, 0, 110, 150)),
-        ((630, 350, 640, 360), 0.1, (629, 349, 640, 360)),
-        ((639.6, 359.6, 640, 360), 0.0, (639, 359, 640, 360)),
-    ],
-)
-def test_a_square_around_a_box(box: tuple[float, float, float, float], margin: float, square: tuple[int, int, int, int]) -> None:
-    assert squared(box, 640, 360, margin) == square
