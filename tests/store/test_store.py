@@ -222,6 +222,22 @@ def test_npm_s_and_pip_s_own_errors_are_one_line(home: Path, monkeypatch: pytest
     assert "from pypi:curation-no-such-thing==1.0.0: ERROR: Could not find a version" in message and "\n" not in message
 
 
+@pytest.mark.parametrize("pythons", [">3.7, <3.11", ">=3.14", "<3"])
+def test_a_wheel_of_data_is_taken_for_any_python(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pythons: str
+) -> None:
+    made = wheel(tmp_path / "thing-1.0-py3-none-any.whl")
+    with zipfile.ZipFile(made, "a") as archive:
+        of = "thing-1.0.dist-info/"
+        archive.writestr(f"{of}METADATA", f"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\nRequires-Python: {pythons}\n")
+        archive.writestr(f"{of}WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{of}RECORD", "")
+    for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    declare(home, "pypi:thing==1.0", root="pkg")
+    assert tree(store.path("thing")) == CONTENTS
+
+
 def test_the_hub_s_client_is_optional(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     declare(home, "hf:owner/name@0123456789")
