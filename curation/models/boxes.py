@@ -70,6 +70,12 @@ def patch(image: np.ndarray, box: Box) -> np.ndarray:
     return image[y0 : max(y0 + 2, round(box[3])), x0 : max(x0 + 2, round(box[2]))]
 
 
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The box of what is True in a mask that is not empty."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
+
+
 def rounded(values: Iterable[float], digits: int) -> list[float]:
     """Coordinates as they stand in metadata."""
     return [round(float(value), digits) for value in values]

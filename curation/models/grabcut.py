@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from curation.models.boxes import Box, around
+from curation.models.boxes import Box, around, bounds
 
 SURE, LIKELY, NEVER = 0.9, 0.5, 0.05
 """Prior above which a pixel is fixed as foreground or starts as it, and below which it is fixed as background. Chosen by eye on
@@ -77,10 +77,9 @@ def _seeds_of_box(inner: np.ndarray, reach: float) -> np.ndarray:
     seeds = np.where(inner, cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
     if np.count_nonzero(~inner) < 0.02 * inner.size:  # the box is the frame: its rim is all we know of the background
         seeds[:2] = seeds[:, :2] = seeds[:, -2:] = cv2.GC_BGD
-    ys, xs = np.nonzero(inner)
-    if not len(ys):
+    if not inner.any():
         return seeds
-    x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+    x0, y0, x1, y1 = bounds(inner)
     for share, seed in ((reach, cv2.GC_PR_FGD), (CORE, cv2.GC_FGD)):
         axes = max(1, round((x1 - x0) * share)), max(1, round((y1 - y0) * share))
         ellipse = cv2.ellipse(np.zeros(seeds.shape, np.uint8), ((x0 + x1) // 2, (y0 + y1) // 2), axes, 0, 0, 360, 1, -1)

@@ -69,10 +69,10 @@ class OpenSet:
             found.append([[row.get(normal(word), []) for word in words] for row in rows])
         return found
 
-    def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float]:
-        """What is in the box: bool H×W, and SAM's predicted IoU, in [0, 1]. Neither label nor neighbours matter to SAM."""
+    def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float, str]:
+        """What is in the box: bool H×W; SAM's predicted IoU, in [0, 1]; "sam". Neither label nor neighbours matter to SAM."""
         self.see([frame], [[box]])
-        return self._seen.masks[self._place(frame), box]
+        return *self._seen.masks[self._place(frame), box], "sam"
 
     def looks(self, frames: Sequence[np.ndarray], boxes: Sequence[Sequence[Box]]) -> list[list[np.ndarray]]:
         """SAM's features of what is in the boxes, by frame: float32 of length 1."""

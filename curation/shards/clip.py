@@ -88,6 +88,8 @@ class Ref(Model):
     """The detector's confidence."""
     mask: Mask
     mask_score: Unit
+    mask_by: str | None = None
+    """What the mask starts from: saliency, matte, box, or sam; null in shards of before this was recorded."""
     area: Unit
     """Share of the frame that the mask covers."""
     link: float | None = None

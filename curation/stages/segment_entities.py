@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from curation.media.members import from_jpeg, from_rle, to_rle, to_webp
-from curation.models.boxes import Box, area, rounded, same_place
+from curation.models.boxes import Box, area, bounds, rounded, same_place
 from curation.sample import Sample
 from curation.stage import IN_HAND, Reject, Resources, Result, Stage
 from curation.store import store
@@ -26,13 +26,15 @@ AS_LARGE, AS_SURE = 0.7, 0.8
 """Shares of an individual's area and score from which another of its kind might as well be meant; chosen by eye."""
 LEAST_OF_BOX, MOST_OF_BOX = 0.05, 0.98
 """Shares of its box between which a mask tells a thing from its surroundings; chosen by eye."""
-MEMORY = {"nanodet": 0.5, "groundingdino": 4.0}
-"""GB of a worker. nanodet: measured, 0.3. groundingdino: estimated, 1.1 of checkpoints, torch and CUDA beside them."""
+MEMORY = {"none": 0.5, "u2netp": 0.8, "u2net": 1.3, "groundingdino": 4.0}
+"""GB of a worker, of nanodet's by its saliency. Measured at 1080p: 0.26, 0.6 and 1.1. groundingdino: estimated, 1.1 of
+checkpoints, torch and CUDA beside them."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Backend(Protocol):
-    """What a value of `model` brings: boxes for words, how like they are, the mask of a box. Frames RGB uint8, masks bool H×W."""
+    """What a value of `model` brings: boxes for words, how like they are, the mask of a box with its score and how it was made.
+    Frames RGB uint8, masks bool H×W."""
 
     def label(self, word: str) -> str | None: ...
 
@@ -42,7 +44,7 @@ class Backend(Protocol):
 
     def similarity(self, a: Box, b: Box, look_a: np.ndarray, look_b: np.ndarray) -> float: ...
 
-    def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float]: ...
+    def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float, str]: ...
 
 
 @dataclass(kw_only=True)
@@ -58,7 +60,8 @@ class SegmentEntities(Stage):
     there is no ref; with groundingdino also `person`, whether the word names a human. A background entity has none of all this.
     A ref: `frame`; `label` and `score` of the detection; `box`, the bounding box of the mask, integer xyxy with exclusive right
     and bottom; `mask`, COCO RLE at frame size; `mask_score`, [0, 1]: how far two ways to the mask agree, with groundingdino SAM's
-    predicted IoU; `area`, the mask's share of the frame; `alike`, how many other individuals of the frame, as large and as sure
+    predicted IoU; `mask_by`, what it starts from: "saliency" (it stands out in the frame), "matte" (of a person or an animal),
+    "box", "sam"; `area`, the mask's share of the frame; `alike`, how many other individuals of the frame, as large and as sure
     and no entity's, the word might as well mean; `link`, mean similarity to the entity's boxes on the other frames, null
     if there is none, else [0, 1] (nanodet: colours and place; groundingdino: cosine of SAM's features in the masks); `member`.
     A miss: `frame`, `reason`, and the scores as far as they are known; its `box` is the detector's, with one decimal.
@@ -67,6 +70,9 @@ class SegmentEntities(Stage):
     model: Literal["nanodet", "groundingdino"] = "nanodet"
     """What localises and cuts out. nanodet: COCO's 80 classes, GrabCut and a person matte, on a CPU. groundingdino: any word,
     SAM's masks; the papers' own."""
+    saliency: Literal["u2netp", "u2net", "none"] = "u2netp"
+    """nanodet: what sees which thing or animal stands out in a frame, so that its mask starts from that: U²-Net-p, U²-Net (40
+    times as large, 2.5 times as long), or nothing."""
     weights: str | None = None
     """groundingdino: a folder with `groundingdino*.pth` (its configuration `*.py` beside it unless it is Swin-T's), `sam*.pth`
     and `bert-base-uncased/` (tokenizer and `config.json`), instead of the store's."""
@@ -99,17 +105,17 @@ class SegmentEntities(Stage):
     and the sample clips has 44 dB in its mask, the worst 41, at a fifth of the bytes and a tenth of the time of lossless
     (`benchmarks/cutouts.py`); beside lossless no difference is to be seen."""
 
-    resources = Resources(batch=8, memory=MEMORY["nanodet"])
+    resources = Resources(batch=8, memory=MEMORY["u2netp"])
     reads = ("frame?.jpg", "extract_entities")
     writes = ("ref.*.webp",)
     promises = ("ref.*.webp",)
 
     def __post_init__(self) -> None:
-        self.resources = Resources(batch=8, memory=MEMORY[self.model])  # type: ignore[misc]
+        self.resources = Resources(batch=8, memory=MEMORY[self.saliency if self.model == "nanodet" else self.model])  # type: ignore[misc]
 
     def models(self) -> tuple[str, ...]:
         if self.model == "nanodet":
-            return ("nanodet", "wordnet", "selfie-segmentation")
+            return ("nanodet", "wordnet", "selfie-segmentation", *(() if self.saliency == "none" else (self.saliency,)))
         return ("wordnet",) if self.weights else ("groundingdino-swint", "bert-base-uncased", "sam-vit-b", "wordnet")
 
     def resolve(self) -> None:
@@ -163,8 +169,11 @@ class SegmentEntities(Stage):
         from curation.models.closed_set import ClosedSet
         from curation.models.matte import Matte
         from curation.models.nanodet import NanoDet
+        from curation.models.u2net import U2Net
 
-        return ClosedSet(NanoDet(store.path("nanodet")), self.names, Matte(store.path("selfie-segmentation")), lowest)
+        salient = None if self.saliency == "none" else U2Net(store.path(self.saliency))
+        matte = Matte(store.path("selfie-segmentation"))
+        return ClosedSet(NanoDet(store.path("nanodet")), self.names, matte, lowest, salient)
 
     def _open_set(self, lowest: float) -> Backend:
         from curation.models import device
@@ -228,12 +237,12 @@ class SegmentEntities(Stage):
 
     def _cut(self, frame: np.ndarray, sighting: Sighting, others: Sequence[Box]) -> dict[str, Any]:
         """The ref of a sighting, or its miss when it has a `reason`."""
-        mask, mask_score = self.backend.mask(frame, sighting.box, sighting.label, others)
+        mask, mask_score, by = self.backend.mask(frame, sighting.box, sighting.label, others)
         record: dict[str, Any] = {"label": sighting.label, "score": _score(sighting.score), "link": _score(sighting.link)}
-        record |= {"mask_score": _score(mask_score), "area": _score(mask.mean())}
+        record |= {"mask_score": _score(mask_score), "mask_by": by, "area": _score(mask.mean())}
         if fault := "other_individual" if sighting.stranger else self._fault(mask, mask_score, sighting.box):
             return record | {"box": rounded(sighting.box, 1), "reason": fault}
-        return record | {"box": _bounds(mask), "mask": to_rle(mask)}
+        return record | {"box": list(bounds(mask)), "mask": to_rle(mask)}
 
     def _alike(self, chosen: Sighting, candidates: Sequence[Candidate], shown: Sequence[Sighting]) -> int:
         """How many others of a frame the word might as well mean: as large, as sure, and nobody's."""
@@ -307,11 +316,6 @@ def _reason(result: dict[str, Any]) -> str | None:
         return None
     faults = [miss for miss in result["misses"] if miss["reason"] != "no_box"]
     return max(faults, key=lambda miss: miss["score"])["reason"] if faults else "not_localised"
-
-
-def _bounds(mask: np.ndarray) -> list[int]:
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1]
 
 
 def _score(value: float | None) -> float | None:

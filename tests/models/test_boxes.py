@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.models.boxes import Box, area, around, iou, nms, patch, same_place, squared
+from curation.models.boxes import Box, area, around, bounds, iou, nms, patch, same_place, squared
 
 ODD = [
     (639.6, 10, 640, 50),
@@ -67,3 +67,10 @@ def test_nms_keeps_the_best_of_each_place_in_order() -> None:
 )
 def test_a_square_around_a_box(box: tuple[float, float, float, float], margin: float, square: tuple[int, int, int, int]) -> None:
     assert squared(box, 640, 360, margin) == square
+
+
+def test_the_bounds_of_a_mask() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[3, 7] = mask[9, 4] = True
+    assert bounds(mask) == (4, 3, 8, 10) and all(type(side) is int for side in bounds(mask))
+    assert bounds(np.ones((20, 30), bool)) == (0, 0, 30, 20)

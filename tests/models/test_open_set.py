@@ -120,8 +120,8 @@ def test_a_frame_is_embedded_once_and_a_box_masked_once(folder: Path) -> None:
         shown = follow(frames, ["man", "coat"], backend.localise(frames, ["man", "coat"]), 0.4, backend)
         for row in shown:
             for frame, sighting in zip(frames, row, strict=True):
-                mask, score = backend.mask(frame, sighting.box, sighting.label)
-                assert mask.shape == (96, 128) and mask.dtype == bool and 0 <= score <= 1
+                mask, score, by = backend.mask(frame, sighting.box, sighting.label)
+                assert mask.shape == (96, 128) and mask.dtype == bool and 0 <= score <= 1 and by == "sam"
     assert segmenter.embedded == [3, 3], "all frames of a clip together"
     assert segmenter.masked == [3] * 6, "all boxes of a frame together"
 

@@ -71,6 +71,7 @@ def test_a_man_is_cut_out_of_every_frame(done: Sample) -> None:
     assert done.alive and man["reason"] is None and man["label"] == "person" and man["misses"] == []
     assert [ref["frame"] for ref in man["refs"]] == [0, 1, 2]
     assert all(ref["link"] > 0.7 and ref["mask_score"] > 0.8 and 0.2 < ref["area"] < 0.8 for ref in man["refs"])
+    assert {ref["mask_by"] for ref in man["refs"]} == {"matte"}
 
 
 def test_a_word_outside_coco_is_not_localised(done: Sample) -> None:
@@ -177,6 +178,17 @@ def test_a_couple_is_two_individuals_on_every_frame(panda: Path) -> None:
         assert his["link"] > 0.8 and hers["link"] > 0.8
 
 
+@pytest.mark.parametrize(
+    "saliency, made_by", [("u2netp", "saliency"), ("none", "box"), pytest.param("u2net", "saliency", marks=pytest.mark.slow)]
+)
+def test_a_thing_is_cut_out_by_what_stands_out(panda: Path, saliency: str, made_by: str) -> None:
+    _, (jeep, man) = run(
+        clip(panda / "clips/00000/0000013_00000.mp4", red_jeep="subject", man="subject"), saliency=saliency, require="none"
+    )
+    assert [(ref["frame"], ref["mask_by"]) for ref in jeep["refs"]] == [(f, made_by) for f in range(3)]
+    assert man["refs"] == []
+
+
 def test_whoever_else_might_be_meant_is_counted(carphone: Path) -> None:
     """The man twice, side by side; beside a smaller one he alone is meant."""
 
@@ -260,7 +272,7 @@ def test_a_broken_clip_in_a_batch_fails_alone(weights: str, carphone: Path) -> N
 def test_what_groundingdino_finds_may_be_refused(weights: str, carphone: Path, knobs: dict[str, Any], reason: str) -> None:
     _, (man,) = run(clip(carphone, man="subject"), model="groundingdino", weights=weights, **LOOSE | knobs)
     misses = [miss for miss in man["misses"] if miss["reason"] == reason]
-    assert misses and all({"score", "link", "mask_score", "area", "box"} <= miss.keys() for miss in misses)
+    assert misses and all({"score", "link", "mask_score", "mask_by", "area", "box"} <= miss.keys() for miss in misses)
 
 
 @pytest.mark.paper
@@ -294,12 +306,17 @@ def test_the_driver_decides_the_precision(knobs: dict[str, Any], precision: str)
 
 def test_memory_is_up_to_the_model() -> None:
     assert SegmentEntities().resources.memory < 1 < SegmentEntities(model="groundingdino").resources.memory
+    assert SegmentEntities(saliency="none").resources.memory < SegmentEntities().resources.memory
+    assert SegmentEntities(saliency="u2net").resources.memory > 1
     assert pickle.loads(pickle.dumps(SegmentEntities(model="groundingdino"))).resources.memory > 1, "also where Ray takes it"
 
 
 def test_models_are_what_the_knobs_need() -> None:
-    assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation")
+    assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation", "u2netp")
+    assert SegmentEntities(saliency="u2net").models()[3:] == ("u2net",)
+    assert SegmentEntities(saliency="none").models() == ("nanodet", "wordnet", "selfie-segmentation")
     assert "sam-vit-b" in SegmentEntities(model="groundingdino").models()
+    assert not {"u2netp", "u2net"} & {*SegmentEntities(model="groundingdino").models()}
     assert SegmentEntities(model="groundingdino", weights="here").models() == ("wordnet",)
 
 
