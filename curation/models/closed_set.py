@@ -33,7 +33,7 @@ WITHIN, AGREES = 0.75, 0.9
 detector found. By eye on 217 boxes (score 0.35) of things and animals on three frames of each clip of panda70m-mini, with
 U²-Net-p: 50 are taken; of their masks 32 are better than by the other ways (whole wheels, no shadows), 16 as good, 2 worse. By
 WITHIN nothing else lies between 0.6 and 0.89; of what agrees by less, 10 would be worse, 6 as good, 2 better. People are left
-out: of 46 whose matte agrees by less than 0.7 none would be better, and a drill and half a crowd would become masks."""
+out: of 40 whose matte agrees by less than 0.7 none would be better, and a drill and half a crowd would become masks."""
 MAYBE, DECIDED = 0.1, 0.6
 """Saliency above which a pixel might stand out, and share of those in a box that must do so for GrabCut to be asked: none of the
 50 has less than 0.7; of those whose agreement is too low the four that have less take GrabCut 0.25 to 1 s."""
