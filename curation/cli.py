@@ -142,6 +142,23 @@ def inspect(
     inspect.inspect(path, key, extract)
 
 
+@app.command(name="train-filter")
+def train_filter(
+    input: Annotated[str, typer.Option("--input", help="clips: all that `run` takes")],
+    output: Annotated[Path, typer.Option(help="model/, report.json, confusion.png, examples.png, and what has been made so far")],
+    labels: Annotated[
+        Path | None, typer.Option(help="a CSV of key and label, by hand", show_default="Panda-70M's, else desirable")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="fine-tune this VideoMAE, a folder", show_default="the small filter")] = None,
+    videos: Videos = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="take only the first N clips")] = None,
+) -> None:
+    """Train a quality filter on your own clips: the undesirable ones are made of them. Goes on where it was stopped."""
+    from curation.quality.train import train
+
+    train(input, output, labels, init, videos, limit)
+
+
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],

@@ -125,10 +125,10 @@ class Recipe:
         }
 
     def _identities(self, stages: list[Stage]) -> dict[str, str]:
-        """Each model's hash by its name in the store, and that of the user's own as `stage.weights`: by content."""
+        """Each model's hash by its name in the store, and that of any other as `stage.weights`: by content."""
         found = store.hashes(_models(stages))
         for stage in stages:
-            if own := getattr(stage, "weights", None):
+            if own := stage.checkpoint():
                 try:
                     found[f"{stage.name}.weights"] = weights_digest(own)
                 except OSError as error:
@@ -317,7 +317,7 @@ def _check_order(recipe: Recipe) -> None:
         if head == "clips":
             there.append("source")
         for stage in stages:
-            if head == "clips" and stage.name in there:
+            if head == "clips" and stage.name in there and not stage.twice:
                 raise RecipeError(f"{recipe.path}: stage {stage.name!r} stands under `plan:` and under `clips:`")
             for read in stage.reads:
                 if not any(matches(read, t) for t in there):

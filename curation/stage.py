@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from curation.faults import DataError, StageBug, is_infrastructure, one_line
@@ -67,6 +68,8 @@ class Stage:
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
     promises: ClassVar[tuple[str, ...]] = ()
+    twice: ClassVar[bool] = False
+    """Whether it may stand under `plan:` and under `clips:`: what it has judged it lets be."""
 
     limits = Limits()
     """What the run bears of a clip: the recipe's own."""
@@ -88,6 +91,10 @@ class Stage:
     def models(self) -> tuple[str, ...]:
         """Names in the store of the models these knobs need."""
         return ()
+
+    def checkpoint(self) -> str | Path | None:
+        """A file or folder of weights that is not the store's: its content is part of the run's fingerprint."""
+        return getattr(self, "weights", None)
 
     def resolve(self) -> None:
         """Once, by the driver: decide what depends on the machine ("auto"), so that all workers do the same. What is decided is

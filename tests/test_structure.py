@@ -16,7 +16,7 @@ PACKAGE = ROOT / "curation"
 LAYERS = [
     {"cli"},
     {"schemas"},
-    {"look", "run", "trainer", "console"},
+    {"look", "run", "trainer", "quality", "console"},
     {"shards"},
     {"recipe"},
     {"inputs", "stages"},

@@ -161,3 +161,36 @@ class _View:
 
     def close(self) -> None:
         pass
+
+
+CODECS = {
+    "libx264": lambda quality: {"crf": str(18 + round(18 * quality)), "preset": "veryfast", **STEADY},
+    "mpeg4": lambda quality: {"qscale": str(2 + round(10 * quality))},
+    "libvpx": lambda quality: {"crf": str(8 + round(40 * quality)), "b": "2000000", "deadline": "realtime", "cpu-used": "8"},
+    "mjpeg": lambda quality: {"qscale": str(2 + round(10 * quality))},
+    "mpeg2video": lambda quality: {"qscale": str(2 + round(10 * quality))},
+}
+"""FFmpeg's encoders by which pictures are worn, and their options for a loss from 0 (hardly seen) to 1 (as bad as is met)."""
+
+
+def worn(frames: np.ndarray, codec: str, loss: float) -> np.ndarray:
+    """uint8 RGB pictures [F, H, W, 3] with even sides as they come out of a codec of `CODECS`."""
+    height, width = frames.shape[1:3]
+    options = CODECS[codec](loss)
+    context = av.CodecContext.create(codec, "w")
+    context.width, context.height, context.time_base, context.thread_count = width, height, Fraction(1, 12), 1
+    context.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    if "qscale" in options:
+        context.qmin = context.qmax = int(options.pop("qscale"))
+    context.options = options
+    decoder = av.CodecContext.create({"libx264": "h264", "libvpx": "vp8"}.get(codec, codec), "r")
+    decoder.thread_type, decoder.thread_count = "NONE", 1
+    back: list[np.ndarray] = []
+    pictures = [av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24") for pixels in frames]
+    for number, picture in enumerate([*pictures, None]):
+        if picture is not None:
+            picture.pts, picture.time_base = number, context.time_base
+            picture = picture.reformat(format=context.pix_fmt)
+        packets = context.encode(picture)
+        back += [shown.to_ndarray(format="rgb24") for packet in packets for shown in decoder.decode(packet)]
+    return np.stack(back + [shown.to_ndarray(format="rgb24") for shown in decoder.decode(None)])

@@ -19,18 +19,26 @@ BILINEAR = 2  # Pillow's number, which the settings hold
 class VideoMAE:
     """The network, its labels, and the preparation of frames that its checkpoint asks for."""
 
-    def __init__(self, folder: Path, device: str):
-        """`folder`: config.json, model.safetensors and, unless its settings are the paper's, preprocessor_config.json.
+    def __init__(self, folder: Path, device: str, classes: Sequence[str] = ()):
+        """`folder`: config.json, model.safetensors and, unless its settings are the paper's, preprocessor_config.json. With
+        `classes` it is to be fine-tuned to these: a head that is of others is made anew.
 
         Raises OSError or ValueError when that is not what the folder holds.
         """
         from transformers import VideoMAEForVideoClassification
 
         self.device = torch.device(device)
-        self.network = VideoMAEForVideoClassification.from_pretrained(folder, local_files_only=True).eval().to(self.device)
+        more: dict[str, Any] = {}
+        if classes:
+            more = {"id2label": dict(enumerate(classes)), "label2id": {name: at for at, name in enumerate(classes)}}
+            more |= {"num_labels": len(classes), "ignore_mismatched_sizes": True}
+        network = VideoMAEForVideoClassification.from_pretrained(folder, local_files_only=True, **more)
+        self.network = network.eval().to(self.device)
         config = self.network.config
         self.frames: int = config.num_frames
         """Frames of a clip that the network looks at; 16 for the published sizes."""
+        self.rule: dict[str, Any] | None = getattr(config, "curation_rule", None)
+        """Of `models.quality.Rule`, where `curation train-filter` has made it."""
         self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
         settings = _settings(folder)
         if settings.get("resample", BILINEAR) != BILINEAR:

@@ -44,15 +44,13 @@ def knobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 
 def tiny_recipe(name: str, knobs: dict[str, dict[str, Any]], path: Path, **heads: Any) -> Path:
-    """The recipe that we ship, with these knobs on top of its own, and the user's own quality filter instead of labels alone."""
+    """The recipe that we ship, with these knobs on top of its own; no label is asked for."""
     made = yaml.safe_load((recipe.WORKFLOWS / f"{name}.yaml").read_text()) | deepcopy(heads)
     made["plan"] = [stage for stage in made.get("plan") or [] if "score_quality" not in stage]
     for head in ("plan", "clips"):
         for stage in made.get(head, []):
             ((stage_name, own),) = stage.items()
             stage[stage_name] = own | knobs.get(stage_name, {})
-    places = [next(iter(stage)) for stage in made["clips"]]
-    made["clips"].insert(places.index("sample_frames") + 1, {"score_quality": knobs["score_quality"]})
     path.write_text(yaml.safe_dump(made))
     return path
 

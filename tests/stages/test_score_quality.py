@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,15 +16,15 @@ from curation.inputs.open import open_input
 from curation.ledger import Unit
 from curation.media import video
 from curation.media.members import to_jpeg
+from curation.quality.motionless import moved
 from curation.run.plan import make_plan
 from curation.sample import Sample
 from curation.stage import Window, apply
-from curation.stages.sample_frames import SampleFrames
-from curation.stages.score_quality import CLASSES, ScoreQuality, class_of
+from curation.stages.score_quality import CLASSES, SMALL, ScoreQuality, class_of
 from curation.storage import Storage
 from curation.store import store
-from tests import tiny, videos
-from tests.clips import promised
+from tests import tiny
+from tests.stages.windows import sampled
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +32,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny random checkpoint that bears Panda-70M's label names."""
     pytest.importorskip("transformers", reason="the paper extra is not installed")
     return str(tiny.videomae(tmp_path_factory.mktemp("videomae"), tiny.PANDA))
-
-
-def sampled(key: str, seed: int, frames: int = 30) -> Sample:
-    rng = np.random.default_rng(seed)
-    colours = [tuple(int(v) for v in rng.integers(0, 255, 3)) for _ in range(frames)]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "v.mp4"
-        videos.write([videos.picture(i, colour=c) for i, c in enumerate(colours)], path=path)
-        stage = SampleFrames()
-        stage.serve(Window(24, 640))
-        return apply(stage, [promised(key, path)])[0]
 
 
 def scored(samples: list[Sample], **knobs: Any) -> list[Sample]:
@@ -99,7 +89,8 @@ def test_a_broken_frame_fails_its_own_clip_only(weights: str) -> None:
 def test_sixteen_frames_of_the_window_evenly_spaced(weights: str, count: int) -> None:
     window = [3 * i for i in range(count)]
     files = {f"_window.{i:02d}.jpg": to_jpeg(np.full((32, 48, 3), i, np.uint8), 95) for i in range(count)}
-    sample = scored([Sample("k", files, {"sample_frames": {"window": window}})], weights=weights, min_desirable=0.0)[0]
+    meta: dict[str, dict[str, Any]] = {"source": {}, "sample_frames": {"window": window}}
+    sample = scored([Sample("k", files, meta)], weights=weights, min_desirable=0.0)[0]
     frames = sample.meta["score_quality"]["frames"]
     assert len(frames) == 16 and frames[0] == 0 and frames[-1] == window[-1] * (count > 1)
     steps = np.diff(frames) / 3
@@ -110,7 +101,7 @@ def test_sixteen_frames_of_the_window_evenly_spaced(weights: str, count: int) ->
 
 @paper
 def test_an_empty_window_is_said(weights: str) -> None:
-    sample = scored([Sample("k", {}, {"sample_frames": {"window": []}})], weights=weights)[0]
+    sample = scored([Sample("k", {}, {"source": {}, "sample_frames": {"window": []}})], weights=weights)[0]
     assert sample.verdict.reason == "lookup_error" and "sample_frames made no window" in sample.verdict.detail
 
 
@@ -131,8 +122,8 @@ def test_labels_that_are_there_are_used_and_the_others_pass() -> None:
     good, bad, none = (
         Sample("k", meta={"source": {"desirable_filtering": v}}) for v in ("desirable", "3_screen_in_screen", None)
     )
-    assert ScoreQuality(labels_from="auto").reads == ("caption",)
-    good, bad, none = scored([good, bad, none], labels_from="auto")
+    assert ScoreQuality(labels_from="input").reads == ("caption",)
+    good, bad, none = scored([good, bad, none], labels_from="input")
     assert good.alive and (bad.verdict.status, bad.verdict.reason) == ("rejected", "screen_in_screen")
     assert none.alive and "score_quality" not in none.meta
 
@@ -148,6 +139,67 @@ def test_who_has_no_label_is_shown_to_the_network(weights: str) -> None:
     assert good.meta["score_quality"] == {"label": "desirable", "source": "label"}
     assert bad.verdict.reason == "computer_screen_recording", "by its label: its pictures were not looked at"
     assert unknown.meta["score_quality"] == alone and alone["source"] == "model"
+
+
+@pytest.fixture(scope="module")
+def still() -> Sample:
+    """A pan over one picture, as sample_frames shows it."""
+    rng = np.random.default_rng(0)
+    layers = [cv2.resize(rng.normal(0, 1, (n, 2 * n, 3)).astype(np.float32), (900, 500)) for n in (5, 20, 80)]
+    picture = np.clip(128 + 35 * sum(layers), 0, 255).astype(np.uint8)
+    clip = moved(picture, (640, 360), [(1.2, -0.8 + at / 10, 0.0, 0.0) for at in range(16)])
+    files = {f"_window.{at:02d}.jpg": to_jpeg(frame, 92) for at, frame in enumerate(clip)}
+    return Sample("still", files, {"source": {}, "sample_frames": {"window": list(range(16))}})
+
+
+def again(sample: Sample) -> Sample:
+    return Sample(sample.key, dict(sample.files), dict(sample.meta))
+
+
+def test_the_filter_that_comes_along(still: Sample) -> None:
+    """It needs no weights and no label, says how sure it is and what it goes by, and each clip alone as among others."""
+    alone = scored([again(still)])[0]
+    meta = alone.meta["score_quality"]
+    assert (alone.verdict.status, alone.verdict.reason) == ("rejected", "still_foreground_image")
+    assert meta["label"] == "still_foreground_image" and meta["source"] == "model" and meta["frames"] == list(range(16))
+    assert sum(meta["probabilities"].values()) == pytest.approx(1, abs=3e-4) and set(meta["probabilities"]) == set(CLASSES)
+    assert meta["residual_motion"] < 0.05 and meta["static_border"] == 0.0 and meta["text_share"] < 0.05
+    among = scored([sampled("a", 1), again(still), sampled("b", 2)])[1]
+    assert among.meta["score_quality"] == meta
+
+
+def test_who_rejects_is_a_knob(still: Sample) -> None:
+    kept = scored([again(still)], rejects=["computer_screen_recording"])[0]
+    assert kept.alive and kept.meta["score_quality"]["label"] == "still_foreground_image"
+    assert scored([again(still)], min_desirable=0.0)[0].alive
+
+
+def test_who_is_judged_while_planning_is_not_judged_again(still: Sample) -> None:
+    planned = again(still)
+    planned.meta["source"] = {"desirable_filtering": "desirable"}
+    planned = scored([planned], labels_from="input")[0]
+    judged = scored([planned], labels_from="auto")[0]
+    assert judged.alive and judged.meta["score_quality"] == {"label": "desirable", "source": "label"}
+
+
+def test_it_stands_under_both_heads(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    heads = "plan:\n  - score_quality: {labels_from: input}\nclips:\n  - split_shots\n  - sample_frames\n  - score_quality\n"
+    file.write_text(heads)
+    own = recipe.load(file)
+    assert own.clips[1].wanted == Window(16, 640) and own.clips[2].models() == ("efficientnet-lite2",)  # type: ignore[attr-defined]
+    assert "score_quality.weights" in own.fingerprint()["models"], "the filter that comes along is part of what decides bytes"
+    file.write_text(heads.replace("score_quality", "sample_frames", 1).replace("{labels_from: input}", "{}"))
+    with pytest.raises(recipe.RecipeError):
+        recipe.load(file)
+
+
+def test_a_small_filter_that_is_broken_is_one_line(tmp_path: Path) -> None:
+    shutil.copytree(SMALL, tmp_path / "f")
+    (tmp_path / "f/model.safetensors").write_bytes(b"broken")
+    with pytest.raises(store.StoreError, match="cannot be loaded") as error:
+        ScoreQuality(weights=str(tmp_path / "f")).load()
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("label", ["slight_motion", "Slight motion", "2_tiny_camera_movement", "tiny camera movement"])
@@ -182,7 +234,7 @@ def test_a_clip_rejected_while_planning_is_never_opened(tmp_path: Path) -> None:
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
-    for weights in (None, str(tmp_path), str(tmp_path / "gone")):
+    for weights in (str(tmp_path), str(tmp_path / "gone")):
         with pytest.raises(store.StoreError, match="score_quality.*VideoMAE fine-tuned") as error:
             ScoreQuality(weights=weights).load()
         assert "\n" not in str(error.value)
@@ -190,7 +242,7 @@ def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
 
 @paper
 def test_a_wrong_checkpoint_is_one_line(tmp_path: Path, weights: str) -> None:
-    with pytest.raises(store.StoreError, match="knows LABEL_0, LABEL_1, and so lacks desirable"):
+    with pytest.raises(store.StoreError, match="knows label_0, label_1, and so lacks desirable"):
         ScoreQuality(weights=str(tiny.videomae(tmp_path / "head", ["LABEL_0", "LABEL_1"]))).load()
     (tmp_path / "config.json").write_text('{"model_type": "videomae"}')
     with pytest.raises(store.StoreError, match="cannot be loaded") as error:
