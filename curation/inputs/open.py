@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from curation.inputs import files, finished, folder, panda70m, shards, tables
@@ -17,7 +18,10 @@ FORMS = (
     "a folder of videos with captions beside them (.txt, .json), a table of path and caption (CSV, Parquet, JSONL), "
     "finished shards (.tar)"
 )
-SAMPLE_CSV = Path(__file__).with_name("sample.csv")
+SAMPLES = tuple(
+    (Path(__file__).with_name(f"{table}.csv"), table.replace("_", "-")) for table in ("sample_videos", "sample_recording")
+)
+"""Tables in Panda-70M's form, each with where the store has its videos."""
 
 
 def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
@@ -26,12 +30,18 @@ def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
     Raises `InputError` when it is not there or has none of the forms; nothing is read before the first clip is asked for.
     """
     if name == "sample":
-        return panda70m.read_csv(str(SAMPLE_CSV), str(store.path("sample-videos")))
+        return chain.from_iterable(panda70m.read_csv(str(table), str(_stored(videos))) for table, videos in SAMPLES)
     if name == "panda70m":
         name = _panda_root()
     if not files.exists(name):
         raise InputError(f"--input {name}: nothing is there; it takes the names `sample` and `panda70m`, or: {FORMS}")
     return _open_file(name, videos) if files.is_file(name) else _open_folder(name.rstrip("/") or "/", videos)
+
+
+def _stored(name: str) -> Path:
+    """The folder in which the store has these videos; of an entry of one file it gives that."""
+    path = store.path(name)
+    return path.parent if path.is_file() else path
 
 
 def _panda_root() -> str:

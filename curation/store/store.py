@@ -140,7 +140,8 @@ def fetch(wanted: Iterable[str], progress: Progress | None = None) -> None:
 
 def notice() -> str:
     """The text of NOTICE: what the package's own table fetches, from where, and under which licence."""
-    head = "curation: Apache-2.0 (LICENSE). It carries no weights and no clips. What it fetches keeps its authors' licence:"
+    own = "It carries no clips, and no weights but its own small quality filter"
+    head = f"curation: Apache-2.0 (LICENSE). {own}. What it fetches keeps its authors' licence:"
     lines = [
         f"{found.name}: {found.description}\n  licence: {found.licence}\n  source: {found.source}"
         for found in _read(OWN).values()

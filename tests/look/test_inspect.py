@@ -19,7 +19,7 @@ def shown(capsys, *arguments) -> str:
 
 def test_the_table_has_every_clip_with_its_verdict(sample_run, capsys):
     text = shown(capsys, sample_run, None, None)
-    assert "14 clips: kept 3, rejected 10, failed 1" in text
+    assert "15 clips: kept 3, rejected 11, failed 1" in text
     for word in (
         "bikes_00003",
         "no_subject",
