@@ -85,6 +85,7 @@ def sheet(path: Path, shown: Sequence[Shot], part: dict[str, int], rows: int = 6
     if path.exists():
         return
     raw = [shot for shot in shown if is_raw(shot)]
+    rows = min(rows, len(raw))
     lines = []
     for label in CLASSES:
         for row in range(rows):

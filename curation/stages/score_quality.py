@@ -112,11 +112,9 @@ class ScoreQuality(Stage):
         judged = dict(zip(map(id, shown), self._by_filter(shown) if shown else (), strict=True))
         return [judged.get(id(sample)) or self._by_label(sample) for sample in samples]
 
-    def _is_judged(self, sample: Sample) -> bool:
-        return self.name in sample.meta
-
     def _is_shown(self, sample: Sample) -> bool:
-        return self._asks_filter and not self._is_judged(sample) and (self.labels_from == "model" or not _label(sample))
+        judged = sample.meta.get(self.name, {}).get("source") == "label"  # while planning
+        return self._asks_filter and not judged and (self.labels_from == "model" or not _label(sample))
 
     def _by_filter(self, samples: Sequence[Sample]) -> list[Result]:
         from curation.models import layout, motion
@@ -132,8 +130,6 @@ class ScoreQuality(Stage):
 
     def _by_label(self, sample: Sample) -> Sample | Reject:
         label = _label(sample)
-        if self._is_judged(sample):
-            return sample
         if not label:
             return Reject("no_quality_label") if self.labels_from == "panda70m" else sample
         sample.meta[self.name] = {"label": class_of(label), "source": "label"}

@@ -79,6 +79,9 @@ def test_text_is_counted_and_a_meadow_is_not(clips: list[np.ndarray]) -> None:
     assert 0.15 < layout.text_share(page) < 0.8
     assert layout.text_share(255 - page) == pytest.approx(layout.text_share(page), rel=0.2)
     assert layout.text_share(clips[0][0]) < 0.03
+    ruled = np.full((360, 640, 3), 250, np.uint8)
+    ruled[20::30] = ruled[21::30] = ruled[22::30] = ruled[23::30] = 20
+    assert layout.text_share(ruled) < 0.01, "lines that nobody wrote on"
     half = page.copy()
     half[180:] = 250
     assert layout.text_share(half) == pytest.approx(layout.text_share(page) / 2, rel=0.2)

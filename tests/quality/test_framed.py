@@ -24,7 +24,7 @@ def clips(shape: tuple[int, int] = (90, 160)) -> list[np.ndarray]:
 @pytest.mark.parametrize("size", [(320, 180), (180, 320), (640, 272), (200, 200)])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_at_every_size(way: str, size: tuple[int, int]) -> None:
-    for seed in range(6):
+    for seed in range(3):
         made = [getattr(framed, way)(seeded(way, seed), clips(), size) for _ in range(2)]
         assert made[0].shape == (8, size[1], size[0], 3) and made[0].dtype == np.uint8 and np.array_equal(*made)
         assert len(np.unique(made[0][0].reshape(-1, 3), axis=0)) > 1, "there is more than one clip of one colour"

@@ -65,6 +65,8 @@ def test_precision_goes_by_the_shares() -> None:
     given = np.array([1, 1, 0, 0, 1])
     label = np.array([1, 1, 0, 0, 0])
     assert report.precision(given, label, (1, 1, 1, 1, 1))["still_foreground_image"] == pytest.approx(1 / (1 + 1 / 3), abs=1e-4)
+    mixed = report.precision(np.array([2, 0]), np.array([1, 0]), (1, 1, 1, 1, 1))
+    assert mixed["slight_motion"] == 1.0, "what is taken for another class that is to go is rejected rightly"
     rare = report.precision(given, label, report.PANDA)["still_foreground_image"]
     assert rare == pytest.approx(0.0682 / (0.0682 + 0.805 / 3), abs=1e-3)
 

@@ -49,6 +49,7 @@ def command(clips: Path, output: Path, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_killed_and_begun_again_it_makes_the_same_weights(clips: Path, tmp_path: Path) -> None:
+    (clips / "2.mp4").unlink()
     whole = subprocess.run(command(clips, tmp_path / "a"), capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stderr
     assert "screen_in_screen" in whole.stderr and "set score_quality.weights to it" in whole.stderr
@@ -63,8 +64,8 @@ def test_killed_and_begun_again_it_makes_the_same_weights(clips: Path, tmp_path:
     for name in ("model/model.safetensors", "model/config.json", "report.json", "confusion.png", "examples.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     report = json.loads((tmp_path / "a/report.json").read_text())
-    assert report["clips"] == {"used": 3} and report["videos"] == 3 and report["parts"] == 3
-    assert sum(map(sum, report["unseen_ways"]["confusion"].values())) == 3 * (1 + len(CLASSES))
+    assert report["clips"] == {"used": 2} and report["videos"] == report["parts"] == 2
+    assert sum(map(sum, report["unseen_ways"]["confusion"].values())) == 2 * (1 + len(CLASSES))
     stage = ScoreQuality(weights=str(tmp_path / "a/model"))
     stage.load()
     sample = apply(stage, [sampled("k", 1)])[0]

@@ -182,6 +182,13 @@ def test_who_is_judged_while_planning_is_not_judged_again(still: Sample) -> None
     assert judged.alive and judged.meta["score_quality"] == {"label": "desirable", "source": "label"}
 
 
+def test_a_batch_that_broke_off_is_judged_again(still: Sample) -> None:
+    """What was noted of a clip before another one of its batch broke is not taken for a verdict."""
+    begun = again(still)
+    begun.meta["score_quality"] = {"label": "desirable", "source": "model"}
+    assert scored([begun])[0].verdict.reason == "still_foreground_image"
+
+
 def test_it_stands_under_both_heads(tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     heads = "plan:\n  - score_quality: {labels_from: input}\nclips:\n  - split_shots\n  - sample_frames\n  - score_quality\n"
