@@ -95,6 +95,7 @@ class _Trainer:
     def __init__(self, init: Path, kept: Path):
         self._init, self._kept = init, kept
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.manual_seed(0)  # of a head that is made anew
         try:
             self._model = VideoMAE(init, self._device, classes=CLASSES)
         except (OSError, ValueError, KeyError) as error:
