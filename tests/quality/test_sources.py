@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from curation.inputs.files import InputError
 from curation.quality.examples import FRAMES
+from curation.quality.measured import AS_IT_IS, MADE, is_raw, jobs
 from curation.quality.sources import Said, Shot, folds, labelled, read_labels, shots
+from curation.stages.score_quality import CLASSES
 from tests import videos
 
 
@@ -115,3 +118,23 @@ def test_labels_of_no_clip_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("key,label\na,desirable\nb,desirable\n")
     with pytest.raises(InputError, match="1 keys are no clips of the input, such as 'b'"):
         shots(str(tmp_path / "in"), tmp_path / "out", tmp_path / "l.csv", None, None)
+
+
+def test_panda70ms_seven_columns(tmp_path: Path) -> None:
+    """Its published labels, as its CSV has them since October 2024, are what is trained on; what is undesirable is no base."""
+    (tmp_path / "videos").mkdir()
+    film(tmp_path / "videos/abc.mp4", 120)
+    columns = "videoID,url,timestamp,caption,matching_score,desirable_filtering,shot_boundary_detection"
+    times = "[['0:00:00.000', '0:00:01.200'], ['0:00:01.200', '0:00:02.400'], ['0:00:02.400', '0:00:03.600']]"
+    labels = "['1_still_foreground_image', 'desirable', '0_low_desirable_score']"
+    bounds = "[[['0:00:00.000', '0:00:01.170']], [['0:00:00.000', '0:00:01.170']], [['0:00:00.000', '0:00:01.170']]]"
+    cells = ["abc", "https://x", times, "['a dog', 'a cat', 'a cow']", "[0.5, 0.4, 0.4]", labels, bounds]
+    with (tmp_path / "panda.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns.split(","), cells])
+    shown, became = shots(str(tmp_path / "panda.csv"), tmp_path / "out", None, None, None)
+    assert [s.label for s in shown] == ["still_foreground_image", "desirable", "low_desirable_score"]
+    assert len({s.video for s in shown}) == 1 and +became == Counter(used=3)
+    still, desirable = labelled(shown)
+    assert not is_raw(still) and is_raw(desirable)
+    assert {(kind, label) for kind, label, _ in jobs(still)} == {(AS_IT_IS, still.label), (MADE, still.label)}
+    assert {label for _, label, _ in jobs(desirable)} == set(CLASSES)
