@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,10 @@ def test_killed_and_begun_again_it_makes_the_same_weights(clips: Path, tmp_path:
         assert killed.poll() is None
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(200):
+            os.killpg(killed.pid, 0)
+            time.sleep(0.1)
     assert not (tmp_path / "b/model").exists()
     subprocess.run(command(clips, tmp_path / "b"), capture_output=True, check=True)
     for name in ("model/model.safetensors", "model/config.json", "report.json", "confusion.png", "examples.png"):
