@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from curation.models import rectangle
-from curation.models.motion import shrunk
 
 STILL = 3.0
 """Grey levels (standard deviation over time) below which a pixel stands still: what codecs leave."""
@@ -23,9 +22,9 @@ TEXT_HEIGHT = (5, 48)
 """Pixels of a line of text at `TEXT_SIDE`."""
 
 
-def measures(pictures: Sequence[np.ndarray]) -> dict[str, float]:
-    """Of evenly spaced uint8 RGB pictures of one clip, of one size. All are shares: of the frame, of its edges, of its sides."""
-    greys = shrunk(pictures)
+def measures(pictures: Sequence[np.ndarray], greys: Sequence[np.ndarray]) -> dict[str, float]:
+    """Of evenly spaced uint8 RGB pictures of one clip, of one size, and of these `shrunk`. All are shares: of the frame, of its
+    edges, of its sides."""
     return _standing(greys) | rectangle.measures(greys) | _sharpness(greys) | _colours(pictures) | _text(pictures)
 
 

@@ -14,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from curation.models.efficientnet import Looks
 
+DESIRABLE = "desirable"
+"""The class that stays (PAPER.md §1.2)."""
 KIND = "curation-quality-filter"
 """What config.json calls it."""
 LOOKED_AT = 4
@@ -31,15 +33,20 @@ def looked_at(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [pictures[round((at + 0.5) * len(pictures) / LOOKED_AT - 0.5)] for at in range(LOOKED_AT)]
 
 
+def plain(pictures: Sequence[np.ndarray]) -> dict[str, float]:
+    """What is measured of evenly spaced pictures, uint8 RGB of one size, without a network."""
+    from curation.models import layout, motion
+
+    greys = motion.shrunk(pictures)
+    return motion.measures(greys) | layout.measures(pictures, greys)
+
+
 def measures(pictures: Sequence[np.ndarray], looks: Looks) -> dict[str, float]:
     """All that the filter knows of a clip: of its evenly spaced pictures, uint8 RGB of one size, and of the looks of those that
     are `looked_at`."""
-    from curation.models import layout, motion
-
     shown = looks.classes.mean(axis=0)
     alike = (looks.embedding[:-1] * looks.embedding[1:]).sum(axis=1)
-    found = motion.measures(motion.shrunk(pictures)) | layout.measures(pictures)
-    found |= {name: float(shown[list(classes)].sum()) for name, classes in SHOWN.items()}
+    found = plain(pictures) | {name: float(shown[list(classes)].sum()) for name, classes in SHOWN.items()}
     return found | {
         "look_step": float(1 - alike.mean()),
         "look_most": float(1 - alike.min()),
@@ -54,6 +61,11 @@ class Rule:
 
     min_desirable: float
     rejects: tuple[str, ...] = field(default=())
+
+    def reason(self, shares: Mapping[str, float]) -> str | None:
+        """The class that a clip is rejected as by its probabilities, by class; None when it stays."""
+        against = max((name for name in shares if name != DESIRABLE), key=shares.__getitem__)
+        return against if shares[DESIRABLE] < self.min_desirable and against in self.rejects else None
 
 
 @dataclass(frozen=True)

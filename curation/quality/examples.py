@@ -10,8 +10,7 @@ import numpy as np
 
 from curation.media.encode import CODECS, worn
 from curation.quality import framed, motionless, screens
-from curation.quality.framed import filled
-from curation.quality.motionless import Rng, Size
+from curation.quality.motionless import Rng, Size, filled
 from curation.stages.score_quality import CLASSES, DESIRABLE
 
 FRAMES = 32

@@ -116,7 +116,7 @@ class _Trainer:
     def epoch(self, number: int, train: Examples, held: Examples) -> None:
         torch.manual_seed(number)
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(number)).tolist()
-        weights = torch.tensor(_class_weights(train.jobs), dtype=torch.float32, device=self._device)
+        weights = torch.tensor(head.class_weights(_labels(train.jobs)), dtype=torch.float32, device=self._device)
         steps = -(-len(train) // BATCH)
         self._network.train()
         with counting(f"epoch {number + 1}", len(train)) as progress:
@@ -134,7 +134,9 @@ class _Trainer:
                 progress.add(len(labels))
         logits, label = torch.from_numpy(self.logits(held, best=False)), torch.from_numpy(_labels(held.jobs))
         self.losses.append(
-            float(F.cross_entropy(logits, label, weight=torch.tensor(_class_weights(held.jobs), dtype=torch.float32)))
+            float(
+                F.cross_entropy(logits, label, weight=torch.tensor(head.class_weights(_labels(held.jobs)), dtype=torch.float32))
+            )
         )
         if self.losses[-1] == min(self.losses):
             self._best = self._state()
@@ -192,8 +194,3 @@ class _Trainer:
         self._network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._best, self.losses = state["best"], state["losses"]
-
-
-def _class_weights(jobs: Sequence[Job]) -> np.ndarray:
-    counts = np.bincount(_labels(jobs), minlength=len(CLASSES))
-    return len(jobs) / len(CLASSES) / np.maximum(counts, 1)

@@ -10,27 +10,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from curation.quality.motionless import Rng, Size, resting
-from curation.quality.motionless import _filled as filled
+from curation.quality.motionless import Rng, Size, filled, resting
 
 WORDS = (
     *("the", "of", "and", "world", "today", "news", "live", "best", "story", "water", "people", "first", "time", "street", "how"),
-    *(
-        "music",
-        "night",
-        "house",
-        "market",
-        "city",
-        "green",
-        "season",
-        "final",
-        "match",
-        "report",
-        "garden",
-        "never",
-        "again",
-        "what",
-    ),
+    *("music", "night", "house", "market", "city", "green", "season", "final", "match", "report", "garden", "never", "again"),
+    "what",
 )
 FACES = ("sans", "serif", "italic")
 Box = tuple[int, int, int, int]
@@ -45,7 +30,7 @@ def screen_in_screen(rng: Rng, clips: Sequence[np.ndarray], size: Size, unseen: 
 
 
 def inset(rng: Rng, clips: Sequence[np.ndarray], size: Size) -> np.ndarray:
-    """A clip or a still in a rectangle over a clip, a still or a pattern; with or without border, shadow, round corners."""
+    """A clip or a still in a rectangle over a clip, a still or a pattern; with or without border and round corners."""
     lower, upper = _two(rng, clips)
     behind, front = _backdrop(rng, lower, size), _fit(upper, size)
     if rng.random() < 0.2:
@@ -123,9 +108,7 @@ def standing(rng: Rng, clips: Sequence[np.ndarray], size: Size) -> np.ndarray:
     left, top = rng.uniform(0, width - wide), rng.uniform(0, height - tall)
     corners = np.array([[left, top], [left + wide, top], [left + wide, top + tall], [left, top + tall]], np.float32)
     corners += (rng.uniform(-0.06, 0.06, (4, 2)) * (width, height)).astype(np.float32)
-    plane = cv2.getPerspectiveTransform(
-        np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), corners.astype(np.float32)
-    )
+    plane = cv2.getPerspectiveTransform(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32), corners)
     mask = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), corners.astype(np.int32), 255)
     rim = cv2.dilate(mask, np.ones((9, 9), np.uint8))
     shown = []
@@ -169,7 +152,7 @@ def playing(rng: Rng, clip: np.ndarray) -> np.ndarray:
 
 
 def laid(rng: Rng, behind: np.ndarray, front: np.ndarray, box: Box, plain: bool = False) -> np.ndarray:
-    """`front` cut to the box, over `behind`; `plain`: without border, shadow and round corners."""
+    """`front` cut to the box, over `behind`; `plain`: without border and round corners."""
     left, top, right, bottom = box
     wide, tall = right - left, bottom - top
     shown = behind.copy()
@@ -208,7 +191,7 @@ def barred(rng: Rng, clip: np.ndarray) -> np.ndarray:
 
 
 def subtitled(rng: Rng, clip: np.ndarray) -> np.ndarray:
-    """With one or two lines of text below (or above) that change from time to time, on a box or with an outline."""
+    """With a line of text below that changes from time to time, on a box or with an outline."""
     shown = clip.copy()
     height, width = clip.shape[1:3]
     face, tall = cv2.FontFace(str(rng.choice(FACES))), round(rng.uniform(0.045, 0.085) * height)

@@ -56,10 +56,15 @@ def knots(values: np.ndarray) -> np.ndarray:
     return np.quantile(values, np.linspace(0, 1, QUANTILES), axis=0).T
 
 
-def balanced(label: np.ndarray) -> np.ndarray:
-    """A weight for each example, so that every class weighs the same."""
+def class_weights(label: np.ndarray) -> np.ndarray:
+    """A weight for each class, so that the examples of every class weigh the same."""
     counts = np.bincount(label, minlength=len(CLASSES))
-    return (len(label) / len(CLASSES) / np.maximum(counts, 1))[label]
+    return len(label) / len(CLASSES) / np.maximum(counts, 1)
+
+
+def balanced(label: np.ndarray) -> np.ndarray:
+    """That weight for each example."""
+    return class_weights(label)[label]
 
 
 def trained(data: Measured, mask: np.ndarray | None = None) -> QualityFilter:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from curation.quality.sources import Shot, labelled, pool
 from curation.stages.sample_frames import WINDOW_QUALITY
 from curation.stages.score_quality import CLASSES, DESIRABLE, FRAMES
 from curation.store import store
+
+if TYPE_CHECKING:
+    from curation.models.efficientnet import EfficientNet
 
 AS_IT_IS, MADE, UNSEEN = range(3)
 """Kinds of example: the clip as it is; made of it by ways and codecs that are trained on; by others."""
@@ -110,11 +115,18 @@ def _of_video(own: list[Shot], raw: list[Shot], output: Path, seen: int = SEEN_E
         return dict(found)
 
 
-def _table(own: list[Shot], raw: list[Shot], seen: int) -> dict[str, np.ndarray]:
+@cache
+def _looks() -> EfficientNet:
+    """One for each process."""
     from curation.models.efficientnet import EfficientNet
+
+    return EfficientNet(store.path("efficientnet-lite2"))
+
+
+def _table(own: list[Shot], raw: list[Shot], seen: int) -> dict[str, np.ndarray]:
     from curation.models.quality import looked_at, measures
 
-    looks = EfficientNet(store.path("efficientnet-lite2"))
+    looks = _looks()
     rows, facts = [], []
     for shot in own:
         for kind, label, number in jobs(shot, seen):

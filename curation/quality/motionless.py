@@ -27,7 +27,7 @@ def still(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int, unse
 def slight(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int, unseen: bool = False) -> np.ndarray:
     """One picture that hardly moves: a hand's tremble, a breath, noise, flicker, an exposure that changes slowly, a patch that
     moves a little. `unseen`: breath and patch are left to those."""
-    picture = _filled(_any(rng, pictures), size, 1.06)
+    picture = filled(_any(rng, pictures), size, 1.06)
     ways = (breath, patch) if unseen else (tremble, resting)
     clip = _pick(rng, ways)(rng, picture, size, count)
     if rng.random() < 0.5:
@@ -57,7 +57,7 @@ def turned(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -> 
 
 
 def slides(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -> np.ndarray:
-    """Two to four pictures, each moving on its own, one fading or wiping into the next."""
+    """Two or three pictures, each moving on its own, one fading or wiping into the next."""
     shown = 2 if len(pictures) < 3 or rng.random() < 0.6 else 3
     parts = [panned(rng, pictures, size, count) for _ in range(shown)]
     length = count / shown
@@ -76,8 +76,8 @@ def slides(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -> 
 
 
 def parallax(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -> np.ndarray:
-    """A cut-out of a picture moves over the blurred or patched picture itself, at another pace."""
-    picture = _filled(_any(rng, pictures), (round(size[0] * 1.3), round(size[1] * 1.3)), 1.0)
+    """A cut-out of a picture moves over the blurred picture itself, at another pace."""
+    picture = filled(_any(rng, pictures), (round(size[0] * 1.3), round(size[1] * 1.3)), 1.0)
     mask = blob(rng, picture.shape[1], picture.shape[0])
     hole = cv2.dilate(mask, np.ones((15, 15), np.uint8))
     behind = cv2.GaussianBlur(picture, (0, 0), 12)
@@ -91,7 +91,7 @@ def parallax(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -
 
 def depth(rng: Rng, pictures: Sequence[np.ndarray], size: Size, count: int) -> np.ndarray:
     """A picture bent by a smooth made-up depth while a camera sways before it."""
-    picture = _filled(_any(rng, pictures), size, 1.12)
+    picture = filled(_any(rng, pictures), size, 1.12)
     height, width = picture.shape[:2]
     coarse = rng.uniform(0, 1, (4, 5)).astype(np.float32) + np.linspace(0, rng.uniform(0, 2), 4, dtype=np.float32)[:, None]
     relief = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -193,7 +193,7 @@ def floating(rng: Rng, clip: np.ndarray) -> np.ndarray:
 def moved(picture: np.ndarray, size: Size, moves: Sequence[Move]) -> np.ndarray:
     """A camera that moves over a picture and never sees beyond it."""
     width, height = size
-    whole = _filled(picture, (max(width, picture.shape[1]), max(height, picture.shape[0])), 1.0)
+    whole = filled(picture, (max(width, picture.shape[1]), max(height, picture.shape[0])), 1.0)
     if whole.shape[1] > 3 * width:
         whole = cv2.resize(
             whole, None, fx=3 * width / whole.shape[1], fy=3 * width / whole.shape[1], interpolation=cv2.INTER_AREA
@@ -257,7 +257,7 @@ def _pick(rng: Rng, ways: Sequence[Callable[..., np.ndarray]]) -> Callable[..., 
     return ways[int(rng.integers(len(ways)))]
 
 
-def _filled(picture: np.ndarray, size: Size, zoom: float) -> np.ndarray:
+def filled(picture: np.ndarray, size: Size, zoom: float) -> np.ndarray:
     """Scaled so that it covers `size` times `zoom`, and cut to that."""
     width, height = round(size[0] * zoom), round(size[1] * zoom)
     scale = max(width / picture.shape[1], height / picture.shape[0])

@@ -33,9 +33,8 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 def reasons(probabilities: np.ndarray, rule: Rule) -> np.ndarray:
     """Of each example the class it is rejected as, an index in CLASSES; 0 when it stays."""
-    against = 1 + probabilities[:, 1:].argmax(axis=1)
-    rejects = np.array([name in rule.rejects for name in CLASSES])[against]
-    return np.where((probabilities[:, 0] < rule.min_desirable) & rejects, against, 0)
+    given = [rule.reason(dict(zip(CLASSES, row, strict=True))) for row in probabilities.tolist()]
+    return np.array([CLASSES.index(name or DESIRABLE) for name in given], int)
 
 
 def calibrated(probabilities: np.ndarray, label: np.ndarray) -> Rule:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -171,13 +172,19 @@ def _taken(clips: list[Sample], output: Path, said: dict[str, Said]) -> tuple[li
     return own, Counter(found["became"])
 
 
-def _pictures(clips: list[Sample]) -> tuple[list[Sample], Counter[str]]:
-    limits = Limits()
+@cache
+def _stages() -> tuple[SplitShots, SampleFrames]:
+    """Loaded once for each process."""
     split, frames = SplitShots(on_boundary="split", max_seconds=LONGEST), SampleFrames()
-    split.limits = frames.limits = limits
+    split.limits = frames.limits = Limits()
     split.resolve()
     split.load()
     frames.serve(Window(FRAMES, SIDE))
+    return split, frames
+
+
+def _pictures(clips: list[Sample]) -> tuple[list[Sample], Counter[str]]:
+    split, frames = _stages()
     done = apply(split, clips)
     became = Counter(s.verdict.reason for s in done if not s.alive)
     some = [s for s in done if s.alive]

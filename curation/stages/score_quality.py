@@ -8,21 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
 
 from curation.faults import one_line
 from curation.media.members import from_jpeg
+from curation.models.quality import DESIRABLE, KIND, QualityFilter, Rule, looked_at, measures, plain
 from curation.sample import Sample
 from curation.stage import IN_HAND, Reject, Resources, Result, Stage, Window
 from curation.store import store
 
-if TYPE_CHECKING:
-    from curation.models.quality import Rule
-
-DESIRABLE = "desirable"
 CLASSES = (DESIRABLE, "still_foreground_image", "slight_motion", "screen_in_screen", "computer_screen_recording")
 """PAPER.md §1.2."""
 FRAMES, SIDE = 16, 640
@@ -102,9 +99,9 @@ class ScoreQuality(Stage):
         if missing := [name for name in CLASSES if name not in self._filter.classes]:
             known = ", ".join(self._filter.classes)
             raise store.StoreError(f"score_quality.weights: {self.weights} knows {known}, and so lacks {', '.join(missing)}")
-        rule = self._filter.rule
-        self._least = rule.min_desirable if self.min_desirable is None else self.min_desirable
-        self._rejects = rule.rejects if self.rejects is None else self.rejects
+        own = self._filter.rule
+        least = own.min_desirable if self.min_desirable is None else self.min_desirable
+        self._rule = Rule(least, own.rejects if self.rejects is None else tuple(self.rejects))
 
     def process_batch(self, samples: Sequence[Sample]) -> Sequence[Result]:
         """By the filter who is shown to it, the others by the label that came with them."""
@@ -117,14 +114,12 @@ class ScoreQuality(Stage):
         return self._asks_filter and not judged and (self.labels_from == "model" or not _label(sample))
 
     def _by_filter(self, samples: Sequence[Sample]) -> list[Result]:
-        from curation.models import layout, motion
-
         chosen = [_spread(sample, self._filter.frames) for sample in samples]
         found = self._filter([pictures for _, pictures in chosen])
         results: list[Result] = []
-        for sample, (indices, pictures), (shares, measures) in zip(samples, chosen, found, strict=True):
-            plain = measures or motion.measures(motion.shrunk(pictures)) | layout.measures(pictures)
-            facts = {"frames": indices} | {name: round(plain[key], 4) for name, key in MEASURES.items()}
+        for sample, (indices, pictures), (shares, measured) in zip(samples, chosen, found, strict=True):
+            known = measured or plain(pictures)
+            facts = {"frames": indices} | {name: round(known[key], 4) for name, key in MEASURES.items()}
             results.append(self._judge(sample, shares, facts))
         return results
 
@@ -139,10 +134,8 @@ class ScoreQuality(Stage):
         by_class = {name: round(float(share), 4) for name, share in zip(self._filter.classes, shares, strict=True)}
         label = max(by_class, key=by_class.__getitem__)
         sample.meta[self.name] = {"label": label, "source": "model", "probabilities": by_class, **facts}
-        against = max((name for name in CLASSES if name != DESIRABLE), key=by_class.__getitem__)
-        if by_class[DESIRABLE] >= self._least or against not in self._rejects:
-            return sample
-        return Reject(WEAK if label == DESIRABLE else against)
+        reason = self._rule.reason(by_class)
+        return sample if reason is None else Reject(WEAK if label == DESIRABLE else reason)
 
 
 class Filter(Protocol):
@@ -163,15 +156,12 @@ class Small:
 
     def __init__(self, folder: Path):
         from curation.models.efficientnet import EfficientNet
-        from curation.models.quality import QualityFilter
 
         self._head = QualityFilter.load(folder)
         self.classes, self.rule = self._head.classes, self._head.rule
         self._looks = EfficientNet(store.path("efficientnet-lite2"))
 
     def __call__(self, clips: Sequence[Clip]) -> list[tuple[Sequence[float], dict[str, float]]]:
-        from curation.models.quality import looked_at, measures
-
         found = [measures(clip, self._looks(looked_at(clip))) for clip in clips]
         return list(zip(self._head(found), found, strict=True))
 
@@ -181,7 +171,6 @@ class Large:
 
     def __init__(self, folder: Path, share: float):
         from curation.models.device import pick
-        from curation.models.quality import Rule
         from curation.models.videomae import VideoMAE
 
         self._network = VideoMAE(folder, pick(share))
@@ -208,8 +197,6 @@ def class_of(label: str) -> str:
 
 def _kind(folder: Path) -> Literal["small", "large", "none"]:
     """Which filter a folder holds, by its config.json."""
-    from curation.models.quality import KIND
-
     try:
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ def clips() -> list[np.ndarray]:
 
 
 def measured(clip: np.ndarray) -> dict[str, float]:
-    return layout.measures(list(clip))
+    return layout.measures(list(clip), shrunk(list(clip)))
 
 
 def laid(clips: list[np.ndarray], box: tuple[int, int, int, int]) -> np.ndarray:
@@ -102,4 +102,4 @@ def test_a_page_is_flat_and_square_and_of_few_colours(clips: list[np.ndarray]) -
 def test_any_shape_gives_finite_measures(count: int, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     clip = [rng.integers(0, 255, (*shape, 3), np.uint8) for _ in range(count)]
-    assert all(np.isfinite(list(layout.measures(clip).values())))
+    assert all(np.isfinite(list(layout.measures(clip, shrunk(clip)).values())))

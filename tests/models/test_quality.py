@@ -75,7 +75,8 @@ def test_measures_of_looks() -> None:
     found = measures(pictures, looks)
     assert found["pages"] == pytest.approx(0.6 + 4 * 0.0004, abs=1e-5) and found["phones"] == pytest.approx(0.0012, abs=1e-6)
     assert found["look_step"] == found["look_most"] == found["look_far"] == 1.0, "embeddings at right angles"
-    plain = motion.measures(motion.shrunk(pictures)) | layout.measures(pictures)
+    greys = motion.shrunk(pictures)
+    plain = motion.measures(greys) | layout.measures(pictures, greys)
     assert plain.items() <= found.items()
 
 

@@ -57,7 +57,7 @@ def test_the_camera_never_sees_beyond_the_picture(turn: float) -> None:
 def test_slight_is_slight(pictures: list[np.ndarray], way: str) -> None:
     for seed in range(4):
         rng = seeded(way, seed)
-        picture = motionless._filled(pictures[seed % 3], SIZE, 1.06)
+        picture = motionless.filled(pictures[seed % 3], SIZE, 1.06)
         clip = motionless.exposed(rng, getattr(motionless, way)(rng, picture, SIZE, 32))
         found = measured(clip)
         assert found["camera_most"] < 0.02 and found["residual"] < 0.1, (way, seed)

@@ -99,7 +99,8 @@ def test_a_videomae_goes_on_after_any_epoch(clips: Path, tmp_path: Path, monkeyp
     assert (once == twice) == (report["epochs"][0] <= report["epochs"][1]), "the better epoch is kept"
     stage = ScoreQuality(weights=str(tmp_path / "parts/model"))
     stage.load()
-    assert stage._least == report["rule"]["min_desirable"] and list(stage._rejects) == report["rule"]["rejects"]
+    rule = report["rule"]
+    assert stage._rule.min_desirable == rule["min_desirable"] and list(stage._rule.rejects) == rule["rejects"]
     with pytest.raises(InputError, match="was begun with another checkpoint"):
         train.train(str(clips), tmp_path / "parts", None, tiny.videomae(tmp_path / "other", ["A", "B"]), None, None)
 
