@@ -125,14 +125,14 @@ class Recipe:
         }
 
     def _identities(self, stages: list[Stage]) -> dict[str, str]:
-        """Each model's hash by its name in the store, and that of any other as `stage.weights`: by content."""
+        """Each model's hash by its name in the store, and that of any other file as `stage.knob`: by content."""
         found = store.hashes(_models(stages))
         for stage in stages:
-            if own := stage.checkpoint():
+            for knob, own in stage.own_files().items():
                 try:
-                    found[f"{stage.name}.weights"] = weights_digest(own)
+                    found[f"{stage.name}.{knob}"] = weights_digest(own)
                 except OSError as error:
-                    raise RecipeError(f"{self.path}: {stage.name}.weights: {error}") from error
+                    raise RecipeError(f"{self.path}: {stage.name}.{knob}: {error}") from error
         return found
 
 
@@ -304,6 +304,10 @@ class _Reader:
             raise self.fail(node or yaml.ScalarNode("", ""), f"{what}: {getattr(error, 'problem', error)}") from error
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # knobs that do not go together
+                raise self.fail(
+                    node or yaml.ScalarNode("", ""), f"{what}: {first['msg'].removeprefix('Value error, ')}"
+                ) from error
             knob, where = str(first["loc"][0]), ".".join(str(part) for part in (what, *first["loc"]))
             if first["type"] == "missing":
                 raise RecipeError(f"{self.path}: {where} must be given") from error

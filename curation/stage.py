@@ -92,9 +92,11 @@ class Stage:
         """Names in the store of the models these knobs need."""
         return ()
 
-    def checkpoint(self) -> str | Path | None:
-        """A file or folder of weights that is not the store's: its content is part of the run's fingerprint."""
-        return getattr(self, "weights", None)
+    def own_files(self) -> dict[str, str | Path]:
+        """Files and folders that are not the store's, by the knob that names them: their content is part of the run's
+        fingerprint."""
+        weights = getattr(self, "weights", None)
+        return {"weights": weights} if weights else {}
 
     def resolve(self) -> None:
         """Once, by the driver: decide what depends on the machine ("auto"), so that all workers do the same. What is decided is

@@ -48,12 +48,19 @@ EXAMPLES: tuple[tuple[str, dict[str, list[str]]], ...] = (
 )
 LONGEST_CAPTION = 2_000
 """Characters of a caption that are shown to the model; Panda-70M's are below 300. Not stated by the paper."""
+CAPTION = "{caption}"
+"""What stands for the caption in an instruction of the user's own."""
 AGENTS = {"blue truck"}
 """Objects of the examples that are subjects where vehicles are."""
 
 
-def messages(caption: str, subjects: Subjects = "living") -> list[Message]:
-    """The conversation that a caption ends; all but its last line is the same for all captions, so servers keep it cached."""
+def messages(caption: str, subjects: Subjects = "living", told: str = "") -> list[Message]:
+    """The conversation that a caption ends; all but its last line is the same for all captions, so servers keep it cached.
+
+    `told`, a user's own instruction with `CAPTION` in it, is all that is said instead, in one message.
+    """
+    if told:
+        return [{"role": "user", "content": told.replace(CAPTION, _shown(caption))}]
     turns: list[Message] = []
     for example, tags in EXAMPLES:
         turns += [_user(example), {"role": "assistant", "content": answer(**_settled(tags, subjects))}]
@@ -63,9 +70,12 @@ def messages(caption: str, subjects: Subjects = "living") -> list[Message]:
 
 
 def _user(caption: str) -> Message:
+    return {"role": "user", "content": f"Caption: {_shown(caption)}"}
+
+
+def _shown(caption: str) -> str:
     """The caption as it is, but in valid Unicode: tokenisers refuse lone surrogates."""
-    text = caption.strip()[:LONGEST_CAPTION].encode(errors="replace").decode()
-    return {"role": "user", "content": f"Caption: {text}"}
+    return caption.strip()[:LONGEST_CAPTION].encode(errors="replace").decode()
 
 
 def _settled(tags: dict[str, list[str]], subjects: Subjects) -> dict[str, list[str]]:

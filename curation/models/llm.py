@@ -50,10 +50,11 @@ class Asker:
     """Captions in, raw answers out, in order; equal captions are asked once.
 
     With `guided`, tags can only be spans of the caption; `max_tokens` bounds the other answers (a guided one ends by itself).
+    `subjects` and `told`: see `instruction.messages`.
     """
 
-    def __init__(self, ask: Ask, *, guided: bool = True, max_tokens: int = 512, subjects: Subjects = "living"):
-        self.ask, self.guided, self.max_tokens, self.subjects = ask, guided, max_tokens, subjects
+    def __init__(self, ask: Ask, *, guided: bool = True, max_tokens: int = 512, subjects: Subjects = "living", told: str = ""):
+        self.ask, self.guided, self.max_tokens, self.subjects, self.told = ask, guided, max_tokens, subjects, told
 
     def __call__(self, captions: Sequence[str]) -> list[str | Exception]:
         asked = {caption: question for caption in dict.fromkeys(captions) if (question := self.question(caption))}
@@ -63,9 +64,12 @@ class Asker:
     def question(self, caption: str) -> Question | None:
         """None when the guide leaves but one answer, the empty one."""
         if not self.guided:
-            return Question(messages(caption, self.subjects), None, self.max_tokens)
+            return Question(self._messages(caption), None, self.max_tokens)
         found = guide(caption)
-        return None if found is None else Question(messages(caption, self.subjects), found.schema, found.longest)
+        return None if found is None else Question(self._messages(caption), found.schema, found.longest)
+
+    def _messages(self, caption: str) -> list[Message]:
+        return messages(caption, self.subjects, self.told)
 
 
 class Vllm:

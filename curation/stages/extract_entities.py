@@ -62,6 +62,9 @@ class ExtractEntities(Stage):
     """Tokens of a language model's answer without the guide; with it, the answer ends by itself."""
     timeout: Annotated[float, Field(gt=0)] = 120.0
     """Seconds an endpoint has for one answer, before it is asked again."""
+    instruction: str | None = None
+    """A text file with what a language model is told instead of our own instruction: UTF-8, `{caption}` stands once, where the
+    caption goes; nothing else in it is replaced. With it, what a subject is is said there, not by `subjects`."""
     subjects: Literal["living", "agent"] = "living"
     """What a subject is: "living" = a human or an animal (PAPER.md §1.4); "agent" = also a vehicle that a sentence is about."""
     plural_subjects: Literal["drop", "keep"] = "drop"
@@ -70,15 +73,33 @@ class ExtractEntities(Stage):
     resources = Resources(batch=256, memory=MEMORY["rules"])
     reads = ("caption",)
     served = ""
+    told = ""
     engine = None  # type: Any
 
     def __post_init__(self) -> None:
+        if self.instruction and self.model == "rules":
+            raise ValueError("`instruction` is what a language model is told, and `model: rules` is none")
         self.resources = Resources(batch=256, memory=MEMORY.get(self.model, MEMORY["endpoint"]))  # type: ignore[misc]
 
     def models(self) -> tuple[str, ...]:
         if self.model == "rules":
             return ("spacy-en", "wordnet")
         return ("wordnet", "mistral-7b-instruct") if self.model == "mistral" and self.weights is None else ("wordnet",)
+
+    def own_files(self) -> dict[str, str | Path]:
+        return {**super().own_files(), **({"instruction": self.instruction} if self.instruction else {})}
+
+    def resolve(self) -> None:
+        """Read the instruction, so that it travels with the stage."""
+        from curation.models.instruction import CAPTION
+
+        if path := self.own_files().get("instruction"):
+            try:
+                self.told = Path(path).expanduser().read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise store.StoreError(f"extract_entities.instruction: {path}: {error}") from error
+            if self.told.count(CAPTION) != 1:
+                raise store.StoreError(f"extract_entities.instruction: {path} must hold {CAPTION} once, where the caption goes")
 
     def units(self) -> int:
         return 1 if self.model == "rules" else UNITS
@@ -104,7 +125,7 @@ class ExtractEntities(Stage):
         from curation.models.llm import Asker
 
         self.engine = self._vllm() if self.model == "mistral" else self._endpoint()
-        return Asker(self.engine, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects)
+        return Asker(self.engine, guided=self.guided, max_tokens=self.max_tokens, subjects=self.subjects, told=self.told)
 
     def _vllm(self) -> Any:
         from curation.models import device

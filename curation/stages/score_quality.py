@@ -83,8 +83,8 @@ class ScoreQuality(Stage):
     def models(self) -> tuple[str, ...]:
         return ("efficientnet-lite2",) if self._asks_filter and self._is_small else ()
 
-    def checkpoint(self) -> str | Path | None:
-        return (self.weights or SMALL) if self._asks_filter else None
+    def own_files(self) -> dict[str, str | Path]:
+        return {"weights": self.weights or SMALL} if self._asks_filter else {}
 
     def window(self) -> Window:
         return Window(FRAMES, SIDE) if self._asks_filter else Window()

@@ -80,7 +80,7 @@ class SegmentEntities(Stage):
     """Score that the best box of an individual must reach; FEASIBILITY.md. MP takes 0.4 with GroundingDINO."""
     text_threshold: Share = 0.25
     """groundingdino: mean probability that a word's tokens must reach, so that one of several ("green" of "green bottle") is not
-    enough; 0.25 is what the released inference code asks of each token (PAPER.md §3). MP has no such rule: 0."""
+    enough; 0.25 is what the released inference code asks of each token (PAPER.md §3). MP has no such rule: in `paper*.yaml` 0."""
     linked_threshold: Share = 0.25
     """Score that is enough on a frame when another frame shows the individual above `box_threshold`; not stated by the paper."""
     mask_threshold: Share = 0.5

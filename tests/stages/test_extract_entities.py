@@ -214,6 +214,41 @@ def test_an_endpoint_that_goes_away_is_no_captions_verdict(server: Server, home:
     assert all(sample.alive for sample in samples)
 
 
+def test_an_instruction_of_the_users_own(server: Server, home: Path, tmp_path: Path) -> None:
+    """It is all that the model is told, it travels with the stage, and its content is in the fingerprint."""
+    told = tmp_path / "told.txt"
+    told.write_text('Name {"subject": [...]} of “{caption}”!', encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"clips:\n  - extract_entities: {{model: {server.url}, instruction: {told}}}\n  - split_shots: {{}}\n")
+    chosen, first = recipe.load(path), recipe.load(path).fingerprint()
+    chosen.resolve()
+    told.write_text("Other than {caption}", encoding="utf-8")
+    now = recipe.load(path).fingerprint()
+    assert now["clips"] == first["clips"] and now["models"] != first["models"]
+    server.script = [say(200, {"data": [{"id": "some-7b"}]}), chat('{"background": [], "subject": ["dog"], "object": []}')]
+    stage = chosen.clips[0]
+    stage.load()
+    [sample] = run(stage, " A {caption} dog.")  # type: ignore[arg-type]
+    assert words(sample, "subject") == ["dog"]
+    said = server.heard[-1][2]["messages"]
+    assert said == [{"role": "user", "content": 'Name {"subject": [...]} of “A {caption} dog.”!'}]
+
+
+@pytest.mark.parametrize("text", [None, b"no place", b"{caption} {caption}", b"\xff{caption}"])
+def test_a_wrong_instruction_is_one_line(text: bytes | None, tmp_path: Path) -> None:
+    told = tmp_path / "told.txt"
+    if text is not None:
+        told.write_bytes(text)
+    with pytest.raises(store.StoreError, match="told.txt") as error:
+        ExtractEntities(model="mistral", instruction=str(told)).resolve()
+    assert "\n" not in str(error.value)
+
+
+def test_rules_are_told_nothing(tmp_path: Path) -> None:
+    with pytest.raises(recipe.RecipeError, match=r"r.yaml:1: extract_entities: `instruction` .* is none$"):
+        load("{instruction: told.txt}", tmp_path)
+
+
 def test_no_endpoint_is_said_when_it_loads(server: Server) -> None:
     server.close()
     with pytest.raises(EndpointError, match="cannot be reached"):
