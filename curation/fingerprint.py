@@ -8,7 +8,17 @@ import json
 from typing import Any
 
 LIBRARIES = (
-    *("ai-edge-litert", "av", "diffusers", "groundingdino-py", "numpy", "onnxruntime", "opencv-python-headless", "pycocotools"),
+    *(
+        "ai-edge-litert",
+        "av",
+        "diffusers",
+        "dlib-bin",
+        "groundingdino-py",
+        "numpy",
+        "onnxruntime",
+        "opencv-python-headless",
+        "pycocotools",
+    ),
     *("pypatchmatch", "scenedetect-headless", "segment-anything", "spacy", "torch", "transformers", "ultralytics", "vllm"),
 )
 """What decides bytes beside our own code, by the names of their packages."""

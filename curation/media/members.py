@@ -1,7 +1,8 @@
-"""How pictures and masks stand in a sample: JPEG bytes ↔ arrays, COCO run lengths ↔ masks, cut-outs as WebP."""
+"""How pictures and masks stand in a sample: JPEG bytes ↔ arrays, COCO run lengths ↔ masks, cut-outs as WebP, NumPy's files."""
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,18 @@ def to_webp(image: np.ndarray, mask: np.ndarray, quality: int) -> bytes:
     bgra = np.dstack([image[..., ::-1], np.where(mask, 255, 0).astype(np.uint8)])
     lossless = [cv2.IMWRITE_WEBP_LOSSLESS_MODE, cv2.IMWRITE_WEBP_LOSSLESS_PRESERVE_COLOR]
     return cv2.imencode(".webp", bgra, lossless if quality == 100 else [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+
+
+def to_npy(values: np.ndarray) -> bytes:
+    """An array as NumPy's own file."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def from_npy(data: bytes) -> np.ndarray:
+    """The inverse of `to_npy`; raises ValueError for other bytes and for pickles."""
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def from_rle(rle: dict[str, Any]) -> np.ndarray:

@@ -65,7 +65,7 @@ ABSTRACT = word_set(
 )
 """Lexicographer classes of what cannot be seen or cut out."""
 
-UNSURE = word_set("bat bug character maker mannequin model mouse pitcher scooter star")
+UNSURE = word_set("bat bug bumper character maker mannequin model mouse pitcher red_hot scooter star")
 """Words that name very different visible things in captions: they get no sense, so no class and no box."""
 
 GROUPS = word_set(
@@ -90,6 +90,12 @@ DEPICTIONS = word_set(
     "porcelain sculpted stuffed toy wax"
 )
 """Modifiers that make a person or an animal a picture or a figure of one."""
+
+HUMAN_SHAPED = word_set(
+    "android barbie bust character doll dummy effigy figure figurine manikin mannequin marionette minifigure puppet robot "
+    "scarecrow sculpture snowman statue statuette"
+)
+"""Heads of what is taken for a person, and is none."""
 
 COCO = {
     "person": "person people driver", "bicycle": "bicycle", "car": "car jeep", "motorcycle": "motorcycle",
@@ -152,6 +158,10 @@ class WordNet:
     def is_person(self, phrase: str) -> bool:
         """Whether the head names one or more real people ("chef", "young girls"); an imaginary being or a picture is none."""
         return self._is_a(phrase, self._person) and not depicted(phrase)
+
+    def looks_human(self, phrase: str) -> bool:
+        """Whether the head names who or what has a person's shape: people, imaginary and drawn ones, dolls, statues."""
+        return self.lexname(phrase) == "person" or self._is_a(phrase, self._person) or bool(head_forms(phrase) & HUMAN_SHAPED)
 
     def is_animal(self, phrase: str) -> bool:
         """Whether the head names an animal or several."""
@@ -274,6 +284,11 @@ def head_words(phrase: str) -> list[str]:
         words = words[words.index("of") + 1 :]
     end = next((i for i, word in enumerate(words) if i and word in PREPOSITIONS), None)
     return words[:end]
+
+
+def head_forms(phrase: str) -> set[str]:
+    """The head, lower case, and what it may be the plural of."""
+    return {form for word in head_words(phrase)[-1:] for form in (word, *singulars(word))}
 
 
 def depicted(phrase: str) -> bool:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from curation.media.members import from_jpeg, from_rle
+from curation.media.members import from_jpeg, from_rle, to_npy
 from curation.models.boxes import around, squared
 from curation.sample import Sample
 from curation.stage import Reject, Resources, Stage
+from curation.stages.likeness import Look, face_distance, likeness, strangers
 from curation.stages.segment_entities import is_person
 from curation.store import store
 
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "people": "any",
         "min_recognised": 0.0,
         "min_likeness": 0.0,
+        "max_face_distance": 2.0,
         "ambiguous": "keep",
         "min_side": 1,
         "min_area": 0.0,
@@ -33,11 +35,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 1.0,
         "max_covered": 1.0,
         "min_sharpness": 0.0,
+        "embeddings": False,
     },
     "clean": {
         "people": "upper_body",
         "min_recognised": 0.02,
         "min_likeness": 0.55,
+        "max_face_distance": 0.65,
         "ambiguous": "refuse",
         "min_side": 48,
         "min_area": 0.0,
@@ -45,11 +49,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 0.5,
         "max_covered": 0.5,
         "min_sharpness": 2.0,
+        "embeddings": True,
     },
     "hq": {
         "people": "upper_body",
         "min_recognised": 0.1,
         "min_likeness": 0.65,
+        "max_face_distance": 0.6,
         "ambiguous": "refuse",
         "min_side": 128,
         "min_area": 1 / 32,
@@ -57,6 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 0.35,
         "max_covered": 0.25,
         "min_sharpness": 4.0,
+        "embeddings": True,
     },
 }
 """Knobs by name. papers: nothing is refused. clean: by eye on panda70m-mini. hq: OpenS2V's least area of a mask and
@@ -65,6 +72,12 @@ SMALL = 0.02
 """Share of the frame below which it is not asked whether a person is all there."""
 AROUND = 0.25
 """Share of its box's sides that the pose network sees around a person; as measured on panda70m-mini."""
+VOTES = 40
+"""Pixels of a face's shorter side from which it says whose it is: of smaller ones friends are as far apart as strangers
+(FEASIBILITY.md)."""
+FAR = 2.0
+"""Distance that no two faces have."""
+EMBEDDINGS = "refs.npy"
 SURROUNDINGS = 0.1
 """Share of its box's longer side that the classifier sees on each side."""
 LONG_SIDE = 256
@@ -73,6 +86,8 @@ Shown = Sequence[tuple[int, dict[str, Any]]]
 """References of one frame, each with the number of its entity."""
 Overlaps = Mapping[tuple[int, int], float]
 """IoU of the masks of each two of them, by their places in that."""
+Entities = list[list[dict[str, Any]]]
+"""Scores of the references of each entity."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -82,8 +97,9 @@ class ScoreReferences(Stage):
 
     A refused reference stays in the metadata with its mask, its `member` null, and `refused`, the first of these that is true:
     "part_only" (a person of whom neither head nor upper body shows), "not_recognised" (as what the detector takes it for),
-    "ambiguous" (the word might as well mean another one), "too_small", "cut_off" (by the frame), "covered" (by other entities),
-    "blurred", "same_pixels" (another entity has the better claim to what it shows), "other_individual" (too unlike the others).
+    "ambiguous" (the word might as well mean another one, or another word this one), "too_small", "cut_off" (by the frame),
+    "covered" (by other entities), "blurred", "same_pixels" (another entity has the better claim to what it shows),
+    "other_individual" (too unlike the others).
     Its cut-out and its face are not published.
 
     Metadata: `entities`, one list per entity of `extract_entities`, in it per reference of `segment_entities`: `frame`;
@@ -92,7 +108,9 @@ class ScoreReferences(Stage):
     `sharpness`, standard deviation of the Laplacian within the mask, in grey levels of 255, with a long side of 256 px at most;
     `recognised`, the probability of its label's classes in its box by EfficientNet-Lite2, null for people and for labels that
     ImageNet does not cover (`efficientnet.KNOWN`); `likeness`, the mean cosine of that network's embeddings of its box and of the
-    boxes of the entity's other references that are not refused for another reason, null when there is none.
+    boxes of the entity's other references that are not refused for another reason, null when there is none; `face_distance`, the
+    mean distance of dlib's descriptor of its face from theirs, null where there are no two faces of 40 px; `embedding`, its row
+    in `refs.npy`, float16 [references not refused, 1280], each of length 1, of what is in its box; null without one.
     Of people: `face`, score of the surest face in it; `pose` and `presence`, how sure MediaPipe's detector and landmarks network
     are of a body; `seen`, share of head, shoulders, hips, knees and feet that is seen; null where a face or a mask under 2 % of
     the frame makes the network superfluous.
@@ -114,9 +132,15 @@ class ScoreReferences(Stage):
     min_likeness: Share | None = None
     """Likeness to the entity's other references below which it is somebody else. On panda70m-mini 0.55 refuses none of 34 pairs
     of one individual and 42 of 86 pairs of two people of one frame; 0.65 refuses 5 and 65."""
+    max_face_distance: Annotated[float, Field(ge=0, le=FAR)] | None = None
+    """Distance of two faces' descriptors (dlib's ResNet) above which they are two people's; up to it they are one's, whatever
+    else `min_likeness` would say. On three frames of panda70m-mini's clips, from 40 px on, 21 pairs of one person are at most
+    0.47 apart (FEASIBILITY.md: 0.63); of 19 pairs of two people of a clip 17 are 0.66 and more, two profiles under caps 0.56 and
+    0.61. 2: no face is asked."""
     ambiguous: Literal["refuse", "keep"] | None = None
     """A reference beside which another individual might as well be meant (`alike`), or whose class another word of the caption
-    names that was found nowhere (of "a make-up artist" and "a girl" one is there)."""
+    names that was found nowhere (of "a make-up artist" and "a girl" one is there); of a person also when that word names what
+    looks like one (a doll, a statue): who does it and to whom it is done is not guessed."""
     min_side: Annotated[int, Field(ge=1)] | None = None
     """Pixels of the shorter side of a reference."""
     min_area: Share | None = None
@@ -129,11 +153,14 @@ class ScoreReferences(Stage):
     """Share of its box that other entities may hold."""
     min_sharpness: Annotated[float, Field(ge=0)] | None = None
     """Least sharpness."""
+    embeddings: bool | None = None
+    """Write `refs.npy`: to find what is alike among millions of references without opening them."""
     require: Literal["subject", "any", "none"] = "subject"
     """What must be left, else the clip is rejected (`no_good_reference`): a subject, any entity, or nothing."""
 
     resources: ClassVar[Resources] = Resources(memory=0.5)
     reads: ClassVar[tuple[str, ...]] = ("frame?.jpg", "extract_entities", "segment_entities", "crop_faces")
+    writes: ClassVar[tuple[str, ...]] = (EMBEDDINGS,)
 
     def __post_init__(self) -> None:
         for knob in fields(self):
@@ -141,12 +168,22 @@ class ScoreReferences(Stage):
                 setattr(self, knob.name, PRESETS[self.preset][knob.name])
 
     def models(self) -> tuple[str, ...]:
-        classifier = ("efficientnet-lite2", "imagenet-classes", "wordnet") if self._classifies else ()
-        return (*(("mediapipe-pose",) if self.people == "upper_body" else ()), *classifier)
+        wanted = {
+            "mediapipe-pose": self.people == "upper_body",
+            "dlib-faces": self._compares_faces,
+            "efficientnet-lite2": self._looks,
+            "imagenet-classes": self._bound("min_recognised") > 0,
+            "wordnet": self._bound("min_recognised") > 0 or self.ambiguous == "refuse",
+        }
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     @property
-    def _classifies(self) -> bool:
-        return self._bound("min_recognised") > 0 or self._bound("min_likeness") > 0
+    def _compares_faces(self) -> bool:
+        return self._bound("max_face_distance") < FAR
+
+    @property
+    def _looks(self) -> bool:
+        return bool(self.embeddings) or any(self._bound(knob) > 0 for knob in ("min_recognised", "min_likeness"))
 
     def load(self) -> None:
         import cv2
@@ -157,22 +194,35 @@ class ScoreReferences(Stage):
 
             folder = store.path("mediapipe-pose")
             self._pose = Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
-        if self._classifies:
+        if self._compares_faces:
+            from curation.models.face_identity import FaceIdentity
+
+            self._identify = FaceIdentity(store.path("dlib-faces"))
+        if self._looks:
             from curation.models import device
-            from curation.models.efficientnet import EfficientNet, coco_classes
-            from curation.models.wordnet import WordNet
+            from curation.models.efficientnet import EfficientNet
 
             device.pick(0)
             self._network = EfficientNet(store.path("efficientnet-lite2"))
-            self._classes = coco_classes(store.path("imagenet-classes"), WordNet(store.path("wordnet")))
+        if "wordnet" in self.models():
+            from curation.models.wordnet import WordNet
+
+            self._names = WordNet(store.path("wordnet"))
+        self._classes: dict[str, list[int]] = {}
+        if self._bound("min_recognised") > 0:
+            from curation.models.efficientnet import coco_classes
+
+            self._classes = coco_classes(store.path("imagenet-classes"), self._names)
 
     def process(self, sample: Sample) -> Sample:
         from curation.models.grabcut import agreement
 
+        words = [entity["word"] for entity in sample.meta["extract_entities"]["entities"]]
         entities = sample.meta["segment_entities"]["entities"]
+        guessed = [self.ambiguous == "refuse" and self._is_one_of(words, entities, i) for i in range(len(words))]
         scores: list[list[dict[str, Any]]] = [[] for _ in entities]
         refusals: dict[tuple[int, int], str | None] = {}
-        looks: list[dict[int, np.ndarray]] = [{} for _ in entities]
+        looks: list[dict[int, Look]] = [{} for _ in entities]
         for name in sorted(name for name in sample.files if fnmatchcase(name, self.reads[0])):
             frame = int(name.removeprefix("frame").removesuffix(".jpg"))
             shown = [(i, ref) for i, entity in enumerate(entities) for ref in entity["refs"] if ref["frame"] == frame]
@@ -182,21 +232,23 @@ class ScoreReferences(Stage):
             overlaps = {pair: agreement(masks[pair[0]], masks[pair[1]]) for pair in combinations(range(len(shown)), 2)}
             image = from_jpeg(sample.files[name])
             own = self._measure(sample, image, shown, masks, overlaps)
-            unclear = [bool(ref.get("alike")) or _is_one_of(entities, i) for i, ref in shown]
-            faults = self._refusals(shown, own, overlaps, unclear)
+            faults = self._refusals(shown, own, overlaps, [bool(ref.get("alike")) or guessed[i] for i, ref in shown])
             for (i, ref), found, why in zip(shown, own, faults, strict=True):
-                scores[i].append({"frame": frame, **found, "likeness": None})
+                scores[i].append({"frame": frame, **found, "likeness": None, "face_distance": None, "embedding": None})
                 refusals[i, frame] = why
-                if self._classifies and not why and len(entities[i]["refs"]) > 1:
-                    x0, y0, x1, y1 = ref["box"]
-                    looks[i][frame] = self._network([image[y0:y1, x0:x1]]).embedding[0]
-        for i, own_looks in enumerate(looks):
-            strangers = self._strangers(own_looks, {ref["frame"]: ref["score"] for ref in entities[i]["refs"]})
-            refusals |= {(i, frame): "other_individual" for frame in strangers}
+                if self._looks and not why and (self.embeddings or len(entities[i]["refs"]) > 1):
+                    looks[i][frame] = self._look(sample, image, i, ref)
+        for i, seen in enumerate(looks):
+            sure = {ref["frame"]: ref["score"] for ref in entities[i]["refs"]}
+            others = strangers(seen, sure, self._bound("min_likeness"), self._bound("max_face_distance"))
+            refusals |= {(i, frame): "other_individual" for frame in others}
             for found in scores[i]:
-                if found["frame"] in own_looks:
-                    found["likeness"] = _likeness(own_looks, found["frame"])
+                if found["frame"] in seen:
+                    found["likeness"] = _rounded(likeness(seen, found["frame"]))
+                    found["face_distance"] = _rounded(face_distance(seen, found["frame"]))
         sample.meta[self.name] = {"preset": self.preset, "entities": scores}
+        if self.embeddings:
+            self._embed(sample, scores, looks, refusals)
         for i, entity in enumerate(entities):
             for ref in entity["refs"]:
                 if why := refusals[i, ref["frame"]]:
@@ -204,16 +256,36 @@ class ScoreReferences(Stage):
         self._check(sample)
         return sample
 
-    def _strangers(self, looks: Mapping[int, np.ndarray], scores: Mapping[int, float]) -> list[int]:
-        """Frames of which a reference is too unlike the others, the least like one first; of two the one found less surely."""
-        left, found = dict(looks), []
-        while len(left) > 1:
-            worst = min(left, key=lambda frame: (_likeness(left, frame), scores[frame]))
-            if (_likeness(left, worst) or 0.0) >= self._bound("min_likeness"):
-                break
-            del left[worst]
-            found.append(worst)
-        return found
+    def _look(self, sample: Sample, image: np.ndarray, entity: int, ref: dict[str, Any]) -> Look:
+        x0, y0, x1, y1 = ref["box"]
+        embedding = self._network([image[y0:y1, x0:x1]]).embedding[0]
+        if self._compares_faces:
+            for face in sample.meta["crop_faces"]["faces"]:
+                left, top, right, bottom = face["box"]
+                large = min(right - left, bottom - top) >= VOTES
+                if large and (face["entity"], face["frame"]) == (entity, ref["frame"]):
+                    return Look(embedding, self._identify(image, face["box"]))
+        return Look(embedding)
+
+    def _embed(
+        self, sample: Sample, scores: Entities, looks: Sequence[dict[int, Look]], refusals: Mapping[tuple[int, int], str | None]
+    ) -> None:
+        rows: list[np.ndarray] = []
+        for i, own in enumerate(scores):
+            for found in own:
+                if not refusals[i, found["frame"]]:
+                    found["embedding"] = len(rows)
+                    rows.append(looks[i][found["frame"]].embedding)
+        if rows:
+            sample.files[EMBEDDINGS] = to_npy(np.stack(rows).astype(np.float16))
+
+    def _is_one_of(self, words: Sequence[str], entities: Sequence[dict[str, Any]], number: int) -> bool:
+        """Whether another word, of which nothing was found, names the same class, or what looks human where this is a person."""
+        own = entities[number]
+        unseen = [i for i, other in enumerate(entities) if i != number and not other["refs"]]
+        if own["label"] and any(entities[i]["label"] == own["label"] for i in unseen):
+            return True
+        return any(is_person(own, ref) for ref in own["refs"]) and any(self._names.looks_human(words[i]) for i in unseen)
 
     def _measure(
         self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray], overlaps: Overlaps
@@ -238,11 +310,14 @@ class ScoreReferences(Stage):
         return found
 
     def _recognised(self, image: np.ndarray, ref: dict[str, Any]) -> float | None:
-        if not self._classifies or ref["label"] not in self._classes:
+        if not self._classes:
+            return None
+        label = ref["label"] if ref["label"] in self._classes else self._names.to_coco(ref["label"])
+        if label not in self._classes:
             return None
         height, width = image.shape[:2]
         left, top, right, bottom = squared(ref["box"], width, height, SURROUNDINGS)
-        return _round(self._network([image[top:bottom, left:right]]).classes[0, self._classes[ref["label"]]].sum())
+        return _round(self._network([image[top:bottom, left:right]]).classes[0, self._classes[label]].sum())
 
     def _person(self, sample: Sample, image: np.ndarray, ref: dict[str, Any]) -> dict[str, Any]:
         face = _face(sample, ref)
@@ -300,12 +375,6 @@ class ScoreReferences(Stage):
             raise Reject("no_good_reference")
 
 
-def _is_one_of(entities: Sequence[dict[str, Any]], number: int) -> bool:
-    """Whether another word names the same class, of which nothing was found."""
-    label = entities[number]["label"]
-    return any(other["label"] == label and not other["refs"] for i, other in enumerate(entities) if i != number and label)
-
-
 def _refuse(sample: Sample, entity: int, ref: dict[str, Any], why: str) -> None:
     """Take what it shows out of what is published."""
     sample.files.pop(ref["member"], None)
@@ -333,12 +402,6 @@ def _face(sample: Sample, ref: dict[str, Any]) -> float:
     )
 
 
-def _likeness(looks: Mapping[int, np.ndarray], frame: int) -> float | None:
-    """Mean cosine of one's embedding with the others'."""
-    others = [float(looks[frame] @ look) for other, look in looks.items() if other != frame]
-    return _round(sum(others) / len(others)) if others else None
-
-
 def _truncation(mask: np.ndarray) -> float:
     """Share of a mask's outline that lies on the frame's border."""
     import cv2
@@ -363,3 +426,7 @@ def _sharpness(image: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> float
 
 def _round(value: float) -> float:
     return round(float(value), 4)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else _round(value)

@@ -14,7 +14,8 @@ from curation.run.plan import make_plan
 from curation.stage import apply
 from curation.storage import Storage
 
-SOURCES = {"bikes": 250, "carphone_pristine": 120, "bigbuckbunny": 132, "ios-video-recording": 181}  # of the recording its first 6 s
+SOURCES = {"bikes": 250, "carphone_pristine": 120, "bigbuckbunny": 132, "ios-video-recording": 181}
+"""Frames of each; of the recording those of its first 6 s."""
 
 
 @pytest.mark.slow

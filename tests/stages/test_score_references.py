@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.media.members import to_rle
+from curation.media.members import from_npy, to_rle
 from curation.sample import Sample
 from curation.shards.clip import entities
 from curation.stage import apply
@@ -141,6 +141,9 @@ def test_what_a_classifier_does_not_recognise(street: np.ndarray) -> None:
     wrong = scored(clip(waits, ("cat", there)))
     assert refused(wrong) == ["not_recognised"] and measures(wrong)["recognised"] < 0.01
     assert refused(scored(clip(waits, ("cat", there)), min_recognised=0.0)) == [None]
+    by_word = scored(clip(waits, ("old bicycle", there)))  # as groundingdino labels
+    assert measures(by_word)["recognised"] == measures(found)["recognised"]
+    assert refused(scored(clip(waits, ("grey kitten", there)))) == ["not_recognised"]
     assert measures(scored(clip(waits, ("chair", there))))["recognised"] is None, "no class to be recognised by"
 
 
@@ -178,7 +181,7 @@ def test_what_is_refused_is_not_published_and_stays_in_the_metadata(street: np.n
     legs, bicycle = box(street, 101, 0, 254, 233), box(street, 300, 20, 560, 220)
     sample = with_face(clip(street, ("person", legs), ("vase", bicycle)), score=0.3, box=[400, 10, 430, 40])
     found = scored(sample)
-    assert found.alive and sorted(found.files) == ["frame0.jpg", "ref.1.0.webp"]
+    assert found.alive and sorted(found.files) == ["frame0.jpg", "ref.1.0.webp", "refs.npy"]
     person, thing = entities(found)
     assert person["refs"][0]["member"] is None and person["refs"][0]["refused"] == "part_only"
     assert person["refs"][0]["mask"] and person["refs"][0]["face"]["member"] is None
@@ -204,6 +207,57 @@ def test_a_word_that_may_mean_another_one(street: np.ndarray) -> None:
     assert refused(scored(clip(street, ("chair", dog), alike=1), ambiguous="keep")) == [None]
     assert refused(scored(clip(street, ("chair", dog), ("chair", None)))) == ["ambiguous"], "one of two was found: which?"
     assert refused(scored(clip(street, ("chair", dog), ("bench", None)))) == [None]
+
+
+def test_who_does_it_and_to_whom_is_not_guessed(man: np.ndarray) -> None:
+    """One of two that look human was found: it might be the other."""
+    body = box(man, 27, 15, 170, 144)
+    for other, expected in (("doll", "ambiguous"), ("wooden statues", "ambiguous"), ("girl", "ambiguous"), ("cup", None)):
+        sample = clip(man, ("person", body), (other, None))
+        sample.meta["extract_entities"]["entities"][0]["word"] = "makeup artist"
+        sample.meta["segment_entities"]["entities"][1]["label"] = None
+        assert refused(scored(copy.deepcopy(sample))) == [expected], other
+        assert refused(scored(copy.deepcopy(sample), ambiguous="keep")) == [None]
+    both = clip(man, ("person", body), ("doll", box(man, 0, 0, 50, 50)))
+    assert refused(scored(both))[0] is None, "the doll is there, too"
+    assert refused(scored(clip(man, ("vase", body), ("doll", None)))) == [None], "a vase is no doll"
+
+
+def test_faces_say_whose_a_reference_is(man: np.ndarray, panda: Path) -> None:
+    """Two men side by side in one clip of panda70m-mini, whose bodies are alike enough for the embedding."""
+    with av.open(str(panda / "clips/00000/0000051_00000.mp4")) as container:
+        image = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    from curation.models.centerface import CenterFace
+
+    one, other = sorted(CenterFace(store.path("centerface")).faces(image), key=lambda face: face.box)[:2]
+    sample = several(image, image, image)
+    for frame_number, face in enumerate((one, other, one)):
+        box_ = [round(side, 2) for side in face.box]
+        more = {"frame": frame_number, "box": box_, "member": f"face.0.{frame_number}.jpg"}
+        with_face(sample, **more)
+        sample.files[more["member"]] = b"a face"
+    found = scored(copy.deepcopy(sample))
+    assert refused(found) == [None, "other_individual", None]
+    rows = found.meta["score_references"]["entities"][0]
+    assert rows[1]["face_distance"] > 0.65 and rows[1]["likeness"] == 1.0 and "face.0.1.jpg" not in found.files
+    assert refused(scored(copy.deepcopy(sample), max_face_distance=2.0)) == [None] * 3, "the pictures are the same"
+    for face in sample.meta["crop_faces"]["faces"]:
+        face["box"][2] = face["box"][0] + 39
+    small = scored(sample)
+    assert refused(small) == [None] * 3 and small.meta["score_references"]["entities"][0][1]["face_distance"] is None
+
+
+def test_embeddings_are_rows_of_one_member(man: np.ndarray, street: np.ndarray) -> None:
+    found = scored(several(man, street, man))
+    rows = [one["embedding"] for one in found.meta["score_references"]["entities"][0]]
+    assert rows == [0, None, 1]
+    values = from_npy(found.files["refs.npy"])
+    assert values.dtype == np.float16 and values.shape == (2, 1280)
+    assert np.allclose(np.linalg.norm(values.astype(np.float32), axis=1), 1, atol=1e-3) and np.allclose(
+        values[0], values[1], atol=1e-2
+    )
+    assert "refs.npy" not in scored(several(man, man), embeddings=False).files
+    assert "refs.npy" in scored(several(man), preset="papers", embeddings=True).files
 
 
 @pytest.mark.parametrize(
