@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from curation import columns
 from curation.sample import Sample
 from curation.storage import Storage
 
@@ -47,13 +48,14 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("size", pa.int64()),
         ("crc32", pa.int64()),
+        *columns.FIELDS,
     ]
 )
 """`shard`: "" until the unit is packed; `unit`: its number in the group; `attempt`: 0, more by `retry`; `clip`: key of the
 planned clip, `key`: of the sample; `start`, `end`: seconds in the source file; `scores`: JSON of what every stage recorded;
 `source`: JSON of what the input said; `width` … `frames`: of the clip's video, null unless known; `seconds`: what each stage
 spent on it; `offset`, `size`: where its members lie in the tar, and `crc32` of
-those bytes, null unless kept."""
+those bytes, null unless kept; from there on what `scores` says, typed (`curation.columns`)."""
 
 WRITE = "write"
 """Who a clip was dropped by when it could not be written."""
@@ -130,6 +132,7 @@ def row(unit: Unit, attempt: int, sample: Sample, facts: Mapping[str, Any]) -> d
         **{column: facts.get(column) for column in ("width", "height", "fps", "frames")},
         "seconds": list(sample.seconds.items()),
         **dict.fromkeys(("offset", "size", "crc32")),
+        **columns.of(scores),
     }
 
 
@@ -169,10 +172,11 @@ def facts_of(metadata: pq.FileMetaData) -> dict[str, int]:
 
 
 def read(storage: Storage, name: str) -> tuple[pa.Table, dict[str, int]]:
-    """A ledger whole, held to its checksums, and what it says of itself. Raises `FileNotFoundError`, and OSError or Arrow's
-    errors when it is damaged."""
+    """A ledger whole, held to its checksums, with all columns, and what it says of itself. Raises `FileNotFoundError`, and
+    OSError or Arrow's errors when it is damaged."""
     with pq.ParquetFile(io.BytesIO(storage.read(name)), page_checksum_verification=True) as file:
-        return file.read(), facts_of(file.metadata)
+        told = facts_of(file.metadata)
+        return columns.completed(file.read()), told
 
 
 def newest(storage: Storage, names: Iterable[str] | None = None) -> dict[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation import ledger, recipe
+from curation import columns, ledger, recipe
 from curation.run import plan
 from curation.shards.clip import Clip
 from curation.trainer import config
@@ -38,8 +38,12 @@ def _table(schema: pa.Schema, title: str, description: str) -> dict[str, Any]:
     for column in schema:
         if pa.types.is_map(column.type):
             properties[column.name] = {"type": "object", "additionalProperties": {"type": "number"}}
+        elif pa.types.is_list(column.type):
+            properties[column.name] = {"type": ["array", "null"], "items": {"type": TYPES[column.type.value_type]}}
         else:
             properties[column.name] = {"type": [TYPES[column.type], "null"]}
+        if column.name in columns.COLUMNS:
+            properties[column.name]["description"] = columns.COLUMNS[column.name].says
     head = {"$schema": DRAFT, "title": title, "description": description, "type": "object"}
     return {**head, "properties": properties, "required": list(properties), "additionalProperties": False}
 

@@ -16,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from curation import cli, recipe
+from curation.columns import COLUMNS
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 NAMES = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
@@ -104,7 +105,8 @@ def tables() -> str:
     parts = ["# Plan and ledger", "Parquet, one row per clip. Generated from the code."]
     for title, module in {"Ledger": "curation.ledger", "Plan": "curation.shards.planned"}.items():
         columns: pa.Schema = importlib.import_module(module).SCHEMA
-        rows = "\n".join(["| column | type |", "|---|---|", *(f"| `{c.name}` | `{c.type}` |" for c in columns)])
+        lines = (f"| `{c.name}` | `{c.type}` | {COLUMNS[c.name].says if c.name in COLUMNS else ''} |" for c in columns)
+        rows = "\n".join(["| column | type | |", "|---|---|---|", *lines])
         parts += [f"## {title}", said_of("SCHEMA", module), rows]
     return "\n\n".join(parts)
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"inputs", "stages"},
     {"stage"},
     {"ledger"},
-    {"limits", "media", "models", "remote", "sample", "storage", "store"},
+    {"columns", "limits", "media", "models", "remote", "sample", "storage", "store"},
     {"faults", "fingerprint", "machine"},
 ]
 """Imports run downwards, or sideways within a layer."""

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from curation import ledger
+from curation import columns, ledger
 from curation.fingerprint import digest
 from curation.ledger import Unit
 from curation.machine import cpus
@@ -137,6 +137,9 @@ class Checker:
         for r in rows:
             if r["verdict"] not in STATUSES or (r["verdict"] != KEPT) != bool(r["stage"] and r["reason"]):
                 yield f"{r['key']}: verdict {r['verdict']!r} with stage {r['stage']!r} and reason {r['reason']!r}"
+        for r in rows:
+            if said := [name for name, value in columns.of(json.loads(r["scores"])).items() if r[name] != value]:
+                yield f"{r['key']}: {said[0]} is not what its scores say"
         yield from self._tar(name.removesuffix(".parquet") + ".tar", rows, facts["bytes"])
 
     def _planned(self, group: int) -> dict[int, list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from curation import columns, ledger
 from curation.fingerprint import digest
 from curation.ledger import Unit
 from curation.sample import FAILED, REJECTED, Sample, Verdict
@@ -65,3 +66,9 @@ def run(
         for shard, members in packer.add(number, size):
             pack.pack(storage, group, shard, members, last=members[-1] == len(units) - 1)
     return storage
+
+
+def age(storage: Storage, name: str) -> None:
+    """Make a ledger as it was written before there were columns."""
+    table, facts = ledger.read(storage, name)
+    storage.write(name, ledger.encoded(table.drop_columns(list(columns.COLUMNS)), **facts))

@@ -99,6 +99,12 @@ def test_a_sound_run_with_a_stage_nobody_has_heard_of(run):
     assert sum(seen) == 9
 
 
+def test_ledgers_of_before_there_were_columns_are_sound(run):
+    for name in ledger.files(run):
+        made.age(run, name)
+    assert list(verify(run, workers=1)) == []
+
+
 def test_over_all_cores_it_finds_the_same(run):
     run.remove("shards/shard-00000-0001.tar")
     alone = list(verify(run, workers=1))
@@ -129,6 +135,7 @@ DROPPED = {"verdict": "rejected", "stage": "x", "reason": "y"}
         (lambda rows: rows[1].update(reason=""), "c_s001: verdict 'rejected' with stage 'split_shots' and reason ''"),
         (lambda rows: rows[0].update(DROPPED), "c_s000 is in the tar, not kept in the ledger"),
         (lambda rows: rows[3].update(verdict="kept", stage="", reason="", offset=0, size=512), "f is kept, but not in the tar"),
+        (lambda rows: rows[0].update(duration=9.0), "c_s000: duration is not what its scores say"),
         (lambda rows: rows[0].update(size=512), "c_s000: offset and size in the ledger do not cover the sample"),
         (
             lambda rows: rows[1].update(key="a", verdict="kept", stage="", reason=""),
