@@ -135,11 +135,15 @@ def inspect(
     path: Annotated[str, typer.Argument(help="a run directory or a shard, path or URL")],
     key: Annotated[str | None, typer.Argument(help="one clip")] = None,
     extract: Annotated[Path | None, typer.Option(help="write the members into this folder")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help='rows of the ledger of which this is true: "desirable > 0.5 AND faces > 0"')
+    ] = None,
 ) -> None:
-    """A summary, and of few clips a table; with KEY one clip's metadata; with --extract the members as files."""
+    """A summary, and of few clips a table; with KEY one clip's metadata; with --where the clips it is true of; with --extract
+    their members as files."""
     from curation.look import inspect
 
-    inspect.inspect(path, key, extract)
+    inspect.inspect(path, key, extract, where)
 
 
 @app.command(name="train-filter")

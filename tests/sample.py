@@ -13,7 +13,7 @@ def made(folder: Path) -> Path:
     from curation.run import run
 
     with FileLock(folder / "sample.lock"):
-        if not (folder / "sample" / "tally.json").exists():
+        if not (folder / "sample" / "summary.json").exists():
             assert run.run("embedded", "sample", folder / "sample", local=True) == 0
     return folder / "sample"
 

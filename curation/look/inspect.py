@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from curation import ledger
 from curation.console import wide
 from curation.inputs.files import InputError
 from curation.ledger import Unit
+from curation.look.ledgers import where as where_rows
 from curation.sample import KEPT
 from curation.shards.clip import Clip
 from curation.shards.tally import Tally, count, tally
@@ -22,17 +23,24 @@ from curation.storage import Storage
 
 FEW = 200
 """Clips that are shown one by one."""
+SHOWN = ("key", "start", '"end"', "verdict", "stage", "reason", "detail", "caption", "scores")
+PLACE = ("shard", '"group"', "unit", '"offset"', "size")
 Row = dict[str, Any]
 
 
-def inspect(path: str | Path, key: str | None = None, extract: Path | None = None) -> None:
-    """Print a summary of a run directory, its shards/ folder or one shard (a path or URL), or all that is known of one key.
+def inspect(path: str | Path, key: str | None = None, extract: Path | None = None, where: str | None = None) -> None:
+    """Print a summary of a run directory, its shards/ folder or one shard (a path or URL), or all that is known of one key, or
+    how many rows of the ledgers a condition in SQL is true of, and the first of them.
 
-    With `extract`, members become files in that folder: of the key, or of every kept sample. Raises `InputError` when there is
-    nothing finished at the path or no such key.
+    With `extract`, members become files in that folder: of the key, of what the condition is true of, or of every kept sample.
+    Raises `InputError` when there is nothing finished at the path or no such key, and for a condition that cannot be read.
     """
     storage, names, is_whole = _ledgers(str(path))
-    if key is None:
+    if where is not None:
+        if key is not None:
+            raise InputError("give a key or --where, not both")
+        chosen = _matching(str(path), storage, names, where, extract is not None)
+    elif key is None:
         total = tally(storage) if is_whole else count(storage, names)
         wide().print(
             f"{path}: {total.planned:,} clips: kept {total.kept:,}, rejected {total.rejected:,}, failed {total.failed:,}"
@@ -52,6 +60,18 @@ def inspect(path: str | Path, key: str | None = None, extract: Path | None = Non
         for row in chosen:
             if row["offset"] is not None:
                 _extract(storage, row, extract)
+
+
+def _matching(path: str, storage: Storage, names: Mapping[str, int], condition: str, all: bool) -> Iterator[Row]:
+    """Print how many rows a condition is true of, and the first; give them, those that are kept `all` of them."""
+    (total,) = where_rows(
+        storage, names, condition, f"count(*) AS clips, count(*) FILTER (verdict = '{KEPT}') AS kept"
+    ).to_pylist()
+    wide().print(Text(f"{path}: {total['clips']:,} rows are so, {total['kept']:,} of them kept"))
+    _table(where_rows(storage, names, condition, ", ".join(SHOWN), FEW).to_pylist())
+    if total["clips"] > FEW:
+        wide().print(f"and {total['clips'] - FEW:,} more")
+    return iter(where_rows(storage, names, condition, ", ".join(PLACE)).to_pylist() if all else ())
 
 
 def _ledgers(path: str) -> tuple[Storage, Mapping[str, int], bool]:
@@ -115,6 +135,8 @@ def _summary(total: Tally, ledgers: int, size: int) -> None:
     console.print(
         f"{total.samples:,} samples, {size / 1e6:,.1f} MB; shards: {ledgers:,}; seconds of video: {total.video_seconds:,.0f}"
     )
+    if kinds := ", ".join(f"{count:,} {name}" for name, count in total.kinds.items() if count):
+        console.print(f"in what is kept: {kinds}")
     if spent := ", ".join(f"{name} {seconds:,.1f}" for name, seconds in total.stage_seconds.items()):
         console.print(f"worker seconds per stage: {spent}")
 

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from curation.shards.planned import Plan, open_plan
 from curation.storage import Storage
 from curation.store import store
 
+NOTED = 60.0
+"""Seconds between two notes of what the shards add up to, at least."""
 TOO_MANY_FAILED = 3
 """Exit status of a run of whose clips more failed than the recipe's `max_failed` bears."""
 
@@ -181,7 +183,7 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
             job,
             planned,
             executor,
-            lambda found: count.add(found.pop("clips"), found),
+            Told(count, storage),
             max_failed=chosen.limits.max_failed,
             megabytes=chosen.shards.megabytes,
         )
@@ -205,6 +207,22 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
     if not tally.accounted or tally.planned != planned.clips:
         raise EngineError(f"{planned.clips} clips were planned, {tally.planned} are in the ledgers of {storage.path('')}")
     return 0
+
+
+class Told:
+    """What the driver tells of finished units: shown, and now and then noted in `summary.json` for who looks into a run that is
+    still going; counting takes a twentieth of the time at most."""
+
+    def __init__(self, count: console.Counting, storage: Storage):
+        self._count, self._storage = count, storage
+        self._next = time.monotonic() + NOTED
+
+    def __call__(self, found: dict[str, int]) -> None:
+        self._count.add(found.pop("clips"), found)
+        if (begun := time.monotonic()) > self._next:
+            with suppress(OSError):  # it is noted at the end, too
+                tallies.tally(self._storage, keep=True)
+            self._next = time.monotonic() + max(NOTED, 20 * (time.monotonic() - begun))
 
 
 def _on_ray(chosen: Recipe, job: Job, step: Any, address: str | None) -> Any:

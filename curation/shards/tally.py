@@ -20,7 +20,10 @@ from curation.storage import Storage
 RANKS = pa.array([REJECTED, FAILED, KEPT])
 """A clip of several shots is what the last of these among them says."""
 PAIRS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.float32())]))
-NOTE = "tally.json"
+NOTE = "summary.json"
+"""What the shards of a run add up to, and which they are: a reader counts what has come since alone. It may be thrown away."""
+KINDS = ("subjects", "objects", "backgrounds", "refs", "persons", "faces")
+"""Columns that are summed up over the kept samples."""
 CHUNK = 1 << 26
 """Bytes of ledgers, as they lie on the disk, that are read together."""
 
@@ -38,6 +41,10 @@ class Tally:
     reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(verdict, stage, reason) → clips and shots that were dropped so."""
     stage_seconds: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    """Of the kept samples in their tars."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Words by kind, references, persons and faces of the kept samples (`KINDS`)."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -46,7 +53,12 @@ class Tally:
     @staticmethod
     def of(values: Mapping[str, Any]) -> Tally:
         reasons = Counter({(verdict, stage, reason): count for verdict, stage, reason, count in values["reasons"]})
-        return Tally(**{**values, "reasons": reasons, "stage_seconds": Counter(values["stage_seconds"])})
+        counted = {name: Counter(values[name]) for name in ("stage_seconds", "kinds")}
+        return Tally(**{**values, "reasons": reasons, **counted})
+
+    def __add__(self, other: Tally) -> Tally:
+        """Of two lots of clips together."""
+        return Tally(**{name: mine + getattr(other, name) for name, mine in vars(self).items()})
 
     @property
     def accounted(self) -> bool:
@@ -67,6 +79,9 @@ class Tally:
                 self.samples += count
             else:
                 self.reasons[verdict, stage, reason] += count
+        kept = table.filter(pc.equal(table["verdict"], KEPT))
+        self.bytes += pc.sum(kept["size"]).as_py() or 0
+        self.kinds.update({name: pc.sum(kept[name]).as_py() or 0 for name in KINDS})
         self.video_seconds += pc.sum(pc.subtract(table["end"], table["start"])).as_py() or 0.0
         spent = pc.list_flatten(table["seconds"].cast(PAIRS))
         pairs = pa.table({"stage": pc.struct_field(spent, "key"), "seconds": pc.struct_field(spent, "value")})
@@ -74,47 +89,77 @@ class Tally:
             self.stage_seconds[found["stage"]] += found["seconds_sum"]
 
 
-COLUMNS = ["clip", "attempt", "verdict", "stage", "reason", "start", "end", "seconds"]
+COLUMNS = ["clip", "attempt", "verdict", "stage", "reason", "start", "end", "seconds", "size", *KINDS]
 
 
 def tally(storage: Storage, keep: bool = False) -> Tally:
-    """Count a run. `keep`: and note the result in `tally.json`, so that nobody counts again while the ledgers are the same; for
-    who holds the claim."""
+    """Count a run. `keep`: and note what its shards add up to in `summary.json`, so that nobody counts those again; for who holds
+    the claim."""
     names = ledger.files(storage)
-    identity = hashlib.sha256(json.dumps(names).encode()).hexdigest()
-    if storage.exists(NOTE) and (noted := json.loads(storage.read(NOTE)))["ledgers"] == identity:
-        return Tally.of(noted["tally"])
-    total = count(storage, names)
-    if keep:
-        storage.write(NOTE, json.dumps({"ledgers": identity, "tally": total.as_dict()}, indent=1))
-    return total
+    shards = {name: size for name, size in names.items() if name.startswith("shards/")}
+    known, more = _noted(storage, shards)
+    total = known + count(storage, more) if more else known
+    if keep and more:
+        storage.write(NOTE, json.dumps({"shards": _identities(shards), "tally": total.as_dict()}, indent=1))
+    waiting = {name: size for name, size in names.items() if name not in shards}
+    if not waiting:
+        return total
+    return count(storage, names) if attempts(storage, names)[1] else total + count(storage, waiting)
+
+
+def _noted(storage: Storage, shards: Mapping[str, int]) -> tuple[Tally, Mapping[str, int]]:
+    """What is noted, and the shards that have come since; nothing and all of them when those noted are no longer the same, or
+    when a retry may have changed what they say."""
+    noted = json.loads(storage.read(NOTE)) if storage.exists(NOTE) else {"shards": {}}
+    counts = {int(group): count for group, (count, _) in noted["shards"].items()}
+    seen: Counter[int] = Counter()
+    before: dict[str, int] = {}
+    for name, size in shards.items():
+        group = ledger.group_of(name)
+        if seen[group] < counts.get(group, 0):
+            before[name] = size
+        seen[group] += 1
+    if not before or _identities(before) != noted["shards"]:
+        return Tally(), shards
+    more = {name: size for name, size in shards.items() if name not in before}
+    if more and attempts(storage, shards)[1]:
+        return Tally(), shards
+    return Tally.of(noted["tally"]), more
+
+
+def _identities(shards: Mapping[str, int]) -> dict[str, list[Any]]:
+    """Group → how many shards of it these are, and a hash of their ledgers' names and sizes."""
+    groups: dict[int, list[tuple[str, int]]] = {}
+    for name, size in shards.items():
+        groups.setdefault(ledger.group_of(name), []).append((name, size))
+    return {str(g): [len(found), hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]] for g, found in groups.items()}
 
 
 def count(storage: Storage, names: Mapping[str, int]) -> Tally:
     """Count some ledgers (name → size); all of a clip's must be among them."""
-    first, again = _attempts(storage, names)
+    first, again = attempts(storage, names)
     retried = ledger.dataset(storage, again).to_table(columns=COLUMNS)
     clips = pc.unique(retried["clip"])
     total, held = Tally(), [retried]
-    for some in _chunks(first):
+    for some in chunks(first):
         table = ledger.dataset(storage, some).to_table(columns=COLUMNS)
         if len(clips):
             is_retried = pc.is_in(table["clip"], value_set=clips)
             held.append(table.filter(is_retried))
             table = table.filter(pc.invert(is_retried))
         total.add(table)
-    total.add(_counted(pa.concat_tables(held)))
+    total.add(counted(pa.concat_tables(held)))
     return total
 
 
 def failed_clips(storage: Storage) -> pa.Array:
     """Keys of the planned clips that have failed at a stage, or a shot of theirs, as far as no later attempt changed it."""
-    first, again = _attempts(storage, ledger.files(storage))
+    first, again = attempts(storage, ledger.files(storage))
     retried = ledger.dataset(storage, again).to_table(columns=COLUMNS[:5])
     failed = (pc.field("verdict") == FAILED) & (pc.field("stage") != INPUTS)
     superseded = pc.field("clip").isin(pc.unique(retried["clip"]))
     old = ledger.dataset(storage, first).to_table(columns=["clip"], filter=failed & ~superseded)
-    new = _counted(retried).filter(failed).select(["clip"])
+    new = counted(retried).filter(failed).select(["clip"])
     return pc.unique(pa.concat_tables([old, new])["clip"])
 
 
@@ -124,7 +169,7 @@ def kept_keys(storage: Storage, clips: Iterable[str]) -> frozenset[str]:
     return frozenset(ledger.dataset(storage).to_table(columns=["key"], filter=wanted)["key"].to_pylist())
 
 
-def _counted(table: pa.Table) -> pa.Table:
+def counted(table: pa.Table) -> pa.Table:
     """Of clips that were tried again, the rows that count: all that is kept, and what the newest attempt says beside that."""
     last = table.group_by("clip").aggregate([("attempt", "max")])
     newest = last["attempt_max"].take(pc.index_in(table["clip"], value_set=last["clip"].combine_chunks()))
@@ -132,7 +177,7 @@ def _counted(table: pa.Table) -> pa.Table:
     return table.filter(pc.or_(pc.equal(table["verdict"], KEPT), says))
 
 
-def _attempts(storage: Storage, names: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
+def attempts(storage: Storage, names: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
     """Ledgers of first attempts, and those of retries: their groups are the last ones."""
     groups: dict[int, dict[str, int]] = {}
     for name, size in names.items():
@@ -145,7 +190,7 @@ def _attempts(storage: Storage, names: Mapping[str, int]) -> tuple[dict[str, int
     return {name: size for found in groups.values() for name, size in found.items()}, again
 
 
-def _chunks(names: Mapping[str, int]) -> Iterator[list[str]]:
+def chunks(names: Mapping[str, int]) -> Iterator[list[str]]:
     """Names of files of about `CHUNK` bytes together."""
     some: list[str] = []
     room = CHUNK

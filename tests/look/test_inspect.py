@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from curation import ledger
 from curation.inputs.files import InputError
 from curation.look import inspect as looks
 from curation.look.inspect import inspect
@@ -92,9 +93,47 @@ def test_a_shard_alone_and_the_folder_of_shards(run, capsys, monkeypatch):
 
 
 def test_the_count_that_a_run_has_noted_is_taken(run, capsys, monkeypatch):
+    made.Storage.at(run).remove(ledger.Unit(1, 4).ledger)
     tally.tally(made.Storage.at(run), keep=True)
     monkeypatch.setattr(tally.Tally, "add", None)
-    assert "4 clips: kept 2" in shown(capsys, run)
+    assert "3 clips: kept 1" in shown(capsys, run)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_condition_over_the_ledger(run, tmp_path, capsys, old):
+    storage = made.Storage.at(run)
+    for name in ledger.files(storage) if old else ():
+        made.age(storage, name)
+    inspect(run, where="verdict = 'kept' AND duration > 1", extract=tmp_path / "some")
+    text = capsys.readouterr().out
+    assert "2 rows are so, 2 of them kept" in text and "d_s000" in text and "│ b " not in text
+    assert {p.name.partition(".")[0] for p in (tmp_path / "some").iterdir()} == {"a", "d_s000"}
+    assert "1 rows are so, 0 of them kept" in shown(capsys, run, None, None, "reason = 'shot_boundary' or false")
+
+
+def test_a_condition_sees_the_rows_that_count(run, capsys):
+    made.run(run, [[sample("d_s001", clip="d")]], group=7, attempt=1)
+    assert "0 rows are so" in shown(capsys, run, None, None, "verdict = 'failed'")
+    assert "3 rows are so, 3 of them kept" in shown(capsys, run, None, None, "verdict = 'kept'")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "key IN (SELECT content FROM read_text('/etc/passwd'))",
+        "1 < (SELECT count(*) FROM read_csv('/etc/passwd'))",
+        "EXISTS (SELECT 1 FROM '/etc/passwd')",
+        "true; COPY ledger TO '/tmp/stolen.csv'",
+        "true) UNION ALL SELECT * FROM ledger --",
+        "EXISTS (SELECT 1 FROM storage)",
+        "getenv('HOME') <> ''",
+        "no_such_column > 1",
+        "",
+    ],
+)
+def test_a_condition_reads_no_files_and_changes_nothing(run, condition):
+    with pytest.raises(InputError, match="--where"):
+        inspect(run, where=condition)
 
 
 def test_a_clip_shows_all_its_shots_also_before_it_is_packed(run, capsys):

@@ -148,12 +148,27 @@ def test_free_text_is_no_reason(tmp_path):
     assert found.reasons == {("rejected", "split_shots", "too_short"): 50}
 
 
-def test_a_count_that_was_noted_stands_while_the_ledgers_do(tmp_path):
+def test_a_count_that_was_noted_stands_while_the_ledgers_do(tmp_path, monkeypatch):
     storage = made.run(tmp_path, [[sample("a"), rejected("b")]])
     assert tally.tally(storage, keep=True) == tally.tally(storage) == tally.count(storage, ledger.files(storage))
     noted = storage.read(tally.NOTE)
     storage.write(tally.NOTE, noted.replace(b'"planned": 2', b'"planned": 77'))
     assert tally.tally(storage).planned == 77, "it is not counted again"
     made.write(storage, 0, [failed("c")], group=1)
-    assert tally.tally(storage).planned == 3
-    assert tally.tally(storage, keep=True).planned == 3 and tally.tally(storage).failed == 1
+    assert tally.tally(storage, keep=True).planned == 78, "what is not packed is counted beside it"
+    made.run(tmp_path, [[rejected("d")]], group=2)
+    assert tally.tally(storage, keep=True).planned == 79 and tally.count(storage, ledger.files(storage)).planned == 4
+    monkeypatch.setattr(tally, "count", None)
+    storage.remove(ledger.Unit(1, 0).ledger)
+    assert tally.tally(storage).planned == 78, "so is what has come since, once"
+
+
+def test_a_note_does_not_outlive_its_ledgers_nor_a_retry(tmp_path):
+    storage = made.run(tmp_path, [[sample("a"), failed("b")]])
+    tally.tally(storage, keep=True)
+    storage.write(tally.NOTE, storage.read(tally.NOTE).replace(b'"planned": 2', b'"planned": 77'))
+    made.run(tmp_path, [[sample("b")]], group=1, attempt=1)
+    assert tally.tally(storage) == tally.count(storage, ledger.files(storage)) and tally.tally(storage).kept == 2
+    tally.tally(storage, keep=True)
+    made.age(storage, "shards/shard-00000-0000.parquet")  # another size
+    assert tally.tally(storage).planned == 2

@@ -1,0 +1,100 @@
+"""A run's ledgers as tables of the rows that count: by Arrow, some files at a time, or for a user's own condition in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from curation import ledger
+from curation.columns import COLUMNS, completed
+from curation.inputs.files import InputError
+from curation.sample import KEPT
+from curation.shards import tally
+from curation.storage import Storage
+
+AT_ONCE = 16
+"""Ledgers whose schemas are read at the same time."""
+Names = Mapping[str, int]
+"""Ledgers, name → size."""
+
+
+def is_old(storage: Storage, names: Names) -> bool:
+    """Whether there are ledgers of before there were typed columns: a group's first and last tell."""
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        groups.setdefault(ledger.group_of(name), []).append(name)
+    ends = {name for found in groups.values() for name in (found[0], found[-1])}
+
+    def lacks(name: str) -> bool:
+        with storage.open(name) as file:
+            return not COLUMNS.keys() <= set(pq.read_schema(file).names)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return any(pool.map(lacks, ends))
+
+
+def tables(storage: Storage, names: Names, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """These columns of the rows that count, some ledgers at a time."""
+    old = is_old(storage, names)
+    first, again = tally.attempts(storage, names)
+    needed = list(dict.fromkeys([*columns, "clip", "attempt", "verdict", "reason", *(["scores"] if old else [])]))
+
+    def read(some: Sequence[str]) -> pa.Table:
+        table = ledger.dataset(storage, some).to_table(columns=[n for n in needed if not (old and n in COLUMNS)])
+        return completed(table) if old else table
+
+    retried = read(again)
+    clips = pc.unique(retried["clip"])
+    held = [retried]
+    for some in tally.chunks(first):
+        table = read(some)
+        if len(clips):
+            is_retried = pc.is_in(table["clip"], value_set=clips)
+            held.append(table.filter(is_retried))
+            table = table.filter(pc.invert(is_retried))
+        yield table.select(columns)
+    if len(clips):
+        yield tally.counted(pa.concat_tables(held)).select(columns)
+
+
+def where(storage: Storage, names: Names, condition: str, select: str, limit: int | None = None) -> pa.Table:
+    """What is selected of the rows that count of which a condition in DuckDB's SQL is true. It sees the columns of the ledger and
+    no file. Raises `InputError` when it cannot be read."""
+    import duckdb
+
+    first, again = tally.attempts(storage, names)
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.register("first_attempts", _scanned(storage, first))
+        connection.register("retries", _retries(storage, again))
+        connection.execute(
+            f"CREATE TEMP VIEW ledger AS SELECT * FROM first_attempts WHERE verdict = '{KEPT}' "
+            "OR clip NOT IN (SELECT clip FROM retries) UNION ALL SELECT * FROM retries"
+        )
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        found = connection.table("ledger").filter(condition)
+        found = found.aggregate(select) if "count(" in select else found.project(select)
+        return (found.limit(limit) if limit else found).to_arrow_table()
+    except duckdb.Error as error:
+        raise InputError(f"--where {condition!r}: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.close()
+
+
+def _retries(storage: Storage, names: Sequence[str]) -> pa.Table:
+    found = [ledger.read(storage, name)[0] for name in names]
+    return tally.counted(pa.concat_tables([ledger.SCHEMA.empty_table(), *found]))
+
+
+def _scanned(storage: Storage, names: Names) -> ds.Dataset | pa.RecordBatchReader:
+    if not names or not is_old(storage, names):
+        return ledger.dataset(storage, names)
+    batches = (batch for name in names for batch in ledger.read(storage, name)[0].to_batches())
+    return pa.RecordBatchReader.from_batches(ledger.SCHEMA, batches)
