@@ -42,7 +42,7 @@ PAPER  := .venv-paper/bin
 curate: .venv/.base
 	@echo "== curating $(INPUT) into $(OUTPUT)"
 	@$(BIN)/curation run "$(RECIPE)" --input "$(INPUT)" --output "$(OUTPUT)" $(ARGS)
-	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT)"
+	@echo "== look into it: $(BIN)/curation inspect $(OUTPUT);  check it: $(BIN)/curation verify $(OUTPUT);  its report: $(OUTPUT)/report.html"
 
 submit: .venv/.base
 	@echo "== submitting $(INPUT) to the Ray cluster at $(ADDRESS), into $(OUTPUT)"

@@ -146,6 +146,19 @@ def inspect(
     inspect.inspect(path, key, extract, where)
 
 
+@app.command()
+def report(
+    out: Out,
+    price_per_hour: Annotated[float | None, typer.Option(min=0, help="of one worker, to say what the rest would cost")] = None,
+    pictures: Annotated[bool, typer.Option(help="a dozen samples as pictures")] = True,
+) -> None:
+    """Writes OUT/report.html, one page that needs no network, and OUT/report.json: what became of every clip, the scores with the
+    recipe's bounds, words, entities, times and costs. Every run writes it at its end."""
+    from curation.look import report
+
+    print(report.write(out, price_per_hour, pictures))
+
+
 @app.command(name="train-filter")
 def train_filter(
     input: Annotated[str, typer.Option("--input", help="clips: all that `run` takes")],

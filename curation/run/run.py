@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from curation import console, recipe
 from curation.fingerprint import changes, digest
 from curation.inputs.open import open_input
+from curation.look import report
 from curation.recipe import Recipe
 from curation.run import ending, plan
 from curation.run.engine import NOT_ALL_DONE, Driver, EngineError, Stopped
@@ -199,6 +200,7 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
     tally = tallies.tally(storage, keep=True)
     seconds = time.monotonic() - start
     print(console.summary(tally, planned.clips, seconds, count.done, driver.aside, stopped))
+    report.write_at_end(storage)
     if driver.too_many_failed:
         return TOO_MANY_FAILED
     if stopped or driver.aside:

@@ -82,7 +82,7 @@ def go_on(storage: Storage, plan: Plan) -> Forgotten:
         count = _ledger(storage, name, clips)
         result.clips, result.ledgers = result.clips + count, result.ledgers + bool(count)
     storage.remove_folder("cache")  # the trainer's: made anew when it is wanted
-    storage.remove(tally.NOTE)
+    storage.remove(tally.NOTE, "report.html", "report.json")  # they are made anew, too
     _note(storage, clips, done=True)
     return result
 
