@@ -103,8 +103,8 @@ def _time(total: Tally, rest: int, price_per_hour: float | None) -> dict[str, An
         "seconds_per_kept": round(spent / total.samples, 4) if total.samples else None,
         "rest": {"clips": rest, "worker_hours": round(hours, 3)},
         "price_per_hour": price_per_hour,
-        "price": None if price_per_hour is None else round(spent / 3600 * price_per_hour, 2),
-        "price_of_the_rest": None if price_per_hour is None else round(hours * price_per_hour, 2),
+        "price": None if price_per_hour is None else round(spent / 3600 * price_per_hour, 4),
+        "price_of_the_rest": None if price_per_hour is None else round(hours * price_per_hour, 4),
     }
 
 

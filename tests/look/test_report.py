@@ -88,7 +88,7 @@ def test_the_figures_are_those_of_the_run(run):
     assert found["failures"] == [{"stage": "split_shots", "reason": "no_frames", "count": 2, "key": "g", "detail": ""}]
     assert found["time"]["stages"] == {"split_shots": 4.0} and found["time"]["bottleneck"] == "split_shots"
     assert (found["time"]["seconds_per_clip"], found["time"]["clips_per_worker_second"]) == (0.5, 2.0)
-    assert found["time"]["rest"]["clips"] == 2 and found["time"]["price"] == 0.0
+    assert found["time"]["rest"]["clips"] == 2 and found["time"]["price"] == 0.0022
     models = {model["name"]: model["licence"] for model in found["provenance"]["models"]}
     assert models == {"nanodet": "Apache-2.0", "score_quality.weights": "comes with curation"}
 
@@ -105,9 +105,14 @@ def test_bounds_and_what_would_be_at_others(run):
         ("min_seconds", "least", 1.0),
         ("max_seconds", "most", 60.0),
     ]
-    most = {one["value"]: one["kept"] for one in scores["duration"]["bounds"][1]["what_if"]}
-    assert most[60.0] == 3, "who is as long as the bound passes"
     assert 'class="cut"' in html(run) and "score_quality.min_desirable" in html(run)
+
+
+def test_who_is_just_as_long_as_the_bound_passes(run):
+    clips = {"split_shots": {**RECIPE["clips"]["split_shots"], "max_seconds": 2.0}}
+    run.write("run.json", json.dumps({"recipe": {**RECIPE, "clips": clips}}))
+    most = {one["value"]: one["kept"] for one in reported(run)["scores"]["duration"]["bounds"][1]["what_if"]}
+    assert (most[1.5], most[2.0]) == (0, 3)
 
 
 def test_a_null_bound_is_the_filters_own(run):
@@ -195,3 +200,11 @@ def test_a_run_ends_with_it_and_never_by_it(run, capsys, monkeypatch):
     monkeypatch.setattr(report, "page", None)
     report.write_at_end(run)
     assert "no report: TypeError" in capsys.readouterr().err
+
+
+def test_the_sample_runs_own_report(sample_run):
+    found = json.loads((sample_run / "report.json").read_text())
+    assert found["clips"] == {"planned": 15, "kept": 3, "rejected": 11, "failed": 1, "not_done": 0}
+    assert found["funnel"][0]["came"] == 15 and found["funnel"][-1]["went_on"] == 3
+    assert (sample_run / "report.html").read_text().count("<article") == 3
+    assert found["entities"]["faces"] > 0 and found["entities"]["refs"] > 3

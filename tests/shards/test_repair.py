@@ -134,9 +134,11 @@ def test_a_repair_that_was_killed_goes_on(small: Small) -> None:
 
 def test_a_clip_is_forgotten(small: Small) -> None:
     before = small.members()
+    assert small.storage.exists("report.html") and small.storage.exists("summary.json")  # a run ends with them
     found = run.forget(str(small.out), ["v2", "v4"])
     assert found.clips == 2
     assert small.members() == {key: files for key, files in before.items() if key != "v2"}
+    assert not {"report.html", "report.json", "summary.json"} & set(small.storage.names()), "they showed what is gone"
     assert ledger(small.out)["v2"] == ledger(small.out)["v4"] == "rejected forget forgotten"
     assert list(verify(small.storage)) == [] and leftovers(small.out) == []
     for path in small.out.rglob("*"):
