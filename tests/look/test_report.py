@@ -140,6 +140,13 @@ def test_of_a_clip_that_was_tried_again_the_newest_counts(run):
     assert found["failures"] == [{"stage": "split_shots", "reason": "no_frames", "count": 1, "key": "h", "detail": ""}]
 
 
+def test_in_a_bucket_it_is_the_same(run, s3):
+    there = made.Storage.at(f"{s3}/run")
+    for name in (*ledger.files(run), "shards/shard-00000-0000.tar", "run.json", "plan/plan.json"):
+        there.write(name, run.read(name))
+    assert {**reported(there), "run": ""} == {**reported(run), "run": ""} and html(there).count("<article") == 3
+
+
 class Tags(HTMLParser):
     def __init__(self, text: str):
         super().__init__()

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from curation import console
 from curation.ledger import read_sample
+from curation.run import run as main
+from curation.shards import tally
 from curation.shards.planned import open_plan
 from curation.storage import Storage
 from tests import videos
 from tests.runs import FAST, begin, curation, finished, ledger, leftovers, rows, tars
+from tests.shards import made
 
 
 @pytest.fixture
@@ -213,3 +217,13 @@ def pictures(out: Path) -> dict[str, bytes]:
     """Every member but the metadata."""
     members = (read_sample(Storage.at(out), row) for row in rows(out))
     return {name: data for sample in members for name, data in sample if not name.endswith(".json")}
+
+
+def test_what_is_packed_is_noted_while_a_run_goes_on(tmp_path, monkeypatch):
+    storage = made.run(tmp_path, [[made.sample("a")]])
+    with console.counting("run", 1) as count:
+        main.Told(count, storage)({"clips": 1, "kept": 1})
+        assert not storage.exists(tally.NOTE), "not at once"
+        monkeypatch.setattr(main, "NOTED", 0.0)
+        main.Told(count, storage)({"clips": 1, "kept": 1})
+    assert count.done == 2 and tally.tally(storage).kept == 1 and storage.exists(tally.NOTE)
