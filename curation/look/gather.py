@@ -76,7 +76,7 @@ class Histogram:
             "mean": round(self.total / count, 4) if count else None,
             "median": round(int(np.searchsorted(below, count / 2)) * self.step, 4) if count else None,
             "width": round(per * self.step, 6),
-            "beyond": int(self.cells[:, bars * per :].sum()),
+            "beyond": int(self.cells[:, bars * per + 1 :].sum()),
             "kept": shown[0].tolist(),
             "rejected_here": shown[1].tolist(),
             "other": shown[2].tolist(),
