@@ -19,16 +19,16 @@ from curation.stage import IN_HAND, Reject, Resources, Result, Stage, Window
 from curation.stages.removal import (
     MIDDLE,
     MOVERS,
+    Hidden,
     Removal,
     Scene,
     boxes_mask,
-    is_parked,
+    hidden,
     leak_score,
     prompt,
     removal,
     resized,
     seed,
-    with_neighbours,
 )
 from curation.store import store
 
@@ -48,8 +48,6 @@ MEMORY = {"plate": 0.75, "stable-diffusion": 6.0}
 """GB of a worker. plate: measured, 0.5 at its peak. stable-diffusion: estimated, 2.6 of checkpoint, torch and CUDA beside it."""
 BATCH = 4
 """Images that Stable Diffusion paints at once; not stated by the paper."""
-Hidden = tuple[np.ndarray, np.ndarray]
-"""A frame and the mask of what must not be taken from it."""
 
 
 @dataclass(kw_only=True)
@@ -287,14 +285,7 @@ class InpaintBackground(Stage):
         return self._plate.fill_holes(grown)
 
     def _others(self, window: list[np.ndarray], labels: set[str]) -> list[Hidden]:
-        """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses.
-
-        That is whatever has one of the `labels`, and other movers unless they are parked: at one place most of the time.
-        """
-        found = [self._detect(image, self.hide_score, labels | MOVERS) for image in window]
-        places = [[d.box for d in seen] for seen in found]
-        boxes = [[d.box for d in seen if d.label in labels or not is_parked(d.box, places)] for seen in found]
-        return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
+        return hidden(window, [self._detect(image, self.hide_score, labels | MOVERS) for image in window], labels)
 
     def _work_shape(self, frame: np.ndarray, window: list[np.ndarray]) -> tuple[int, ...]:
         """Height and width at which is painted. plate: those of the window frames; without any at most `LONG_SIDE`."""

@@ -27,6 +27,8 @@ MOVERS = frozenset(
 """COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
 Box = Sequence[float]
 """xyxy px, as metadata has it."""
+Hidden = tuple[np.ndarray, np.ndarray]
+"""A frame and the mask of what must not be taken from it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,16 @@ def with_neighbours(boxes: Sequence[Sequence[Box]], index: int) -> list[Box]:
     """The boxes of one frame and those of the frames before and after it that match none of its own: a detector misses frames."""
     beside = [box for i in (index - 1, index + 1) if 0 <= i < len(boxes) for box in boxes[i]]
     return [*boxes[index], *(box for box in beside if not (iou(box, boxes[index]) > 0.1).any())]
+
+
+def hidden(window: Sequence[np.ndarray], found: Sequence[Sequence[Detection]], labels: set[str]) -> list[Hidden]:
+    """Every window frame with what must not be taken from it: detections, also those of its neighbours that it misses.
+
+    That is whatever has one of the `labels`, and other movers unless they are parked: at one place most of the time.
+    """
+    places = [[d.box for d in seen] for seen in found]
+    boxes = [[d.box for d in seen if d.label in labels or not is_parked(d.box, places)] for seen in found]
+    return [(image, boxes_mask(with_neighbours(boxes, i), image.shape, grow=0.12)) for i, image in enumerate(window)]
 
 
 def leak_score(detections: Sequence[Detection], hole: np.ndarray) -> float:
