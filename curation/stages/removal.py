@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curation.media.members import from_rle
-from curation.models.boxes import iou
+from curation.models.boxes import around, iou
 from curation.sample import Sample
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ MOVERS = frozenset(
     | {"cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
 )
 """COCO classes that are not taken from another frame, whatever the caption names, unless they are parked: they come and go."""
+LEAST_PART = 0.004
+"""Share of the frame below which a part of the hole is not looked at alone: segment_entities' `min_area`."""
 Box = Sequence[float]
 """xyxy px, as metadata has it."""
 Hidden = tuple[np.ndarray, np.ndarray]
@@ -121,6 +123,16 @@ def leak_score(detections: Sequence[Detection], hole: np.ndarray) -> float:
     """Highest score of a detection whose box lies mostly in the hole; 0.0 when there is none."""
     boxes = [(d.score, boxes_mask([d.box], hole.shape, grow=0.0)) for d in detections]
     return max((float(score) for score, box in boxes if box.any() and hole[box].mean() > 0.5), default=0.0)
+
+
+def parts(hole: np.ndarray, most: int = 4, grow: float = 0.1) -> list[tuple[int, int, int, int]]:
+    """Boxes of the largest separate parts of a hole, `grow` of their sides larger on each side; at least one."""
+    import cv2
+
+    _, _, found, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
+    largest = sorted(found[1:].tolist(), key=lambda part: -part[4])[:most]
+    kept = largest[:1] + [part for part in largest[1:] if part[4] >= LEAST_PART * hole.size]
+    return [around((x, y, x + width, y + height), hole.shape[1], hole.shape[0], grow) for x, y, width, height, _ in kept]
 
 
 def prompt(sample: Sample, words: bool) -> str:
