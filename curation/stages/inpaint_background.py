@@ -107,7 +107,8 @@ class InpaintBackground(Stage):
     """Cosine of EfficientNet-Lite2's embeddings of a part of the hole before and after, above which it is a leak; 1: never. On
     panda70m-mini 0.40 to 0.70 for 18 PatchMatch fillings and 16 results of the subjects' holes; above 0.8 are 17 of 18 with the
     subject moved by a sixth of its width, 34 of 54 with half of it left. Of what stands out on 26 other frames 4 fillings (of
-    what is like its surroundings: a hillside, ruins), 26 moved, 41 of 78 halves. Not measured with Stable Diffusion."""
+    what is like its surroundings: a hillside, ruins), 26 moved, 41 of 78 halves. Not measured with Stable Diffusion: in
+    `paper*.yaml` 1."""
     on_leak: Literal["omit", "reject"] = "omit"
     """A clip without a clean background, for whatever reason: keep it without the member, or reject it."""
     quality: Annotated[int, Field(ge=1, le=100)] = 95
@@ -281,8 +282,8 @@ class InpaintBackground(Stage):
         """Whether what was in the hole still is: found by the detector, or like what was there in one of the hole's parts."""
         leak = leak_score(self._detect(after, LEAST_LEAK, labels), hole)
         crops = [patch(image, box) for image in (before, after) for box in parts(hole)]
-        was, is_now = np.split(self._look(crops).embedding, 2)
-        alike = float((was * is_now).sum(1).max())
+        was, now = np.split(self._look(crops).embedding, 2)
+        alike = float((was * now).sum(1).max())
         meta["leaks"][method], meta["alike"][method] = round(leak, 4), round(alike, 4)
         return leak >= self.leak_score or alike > self.max_alike
 

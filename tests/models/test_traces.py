@@ -57,12 +57,17 @@ def test_what_is_dark_and_no_shadow_of_it_stays() -> None:
         assert not traces.shadow(image, mask, REACH).any()
 
 
-def test_uneven_ground_and_a_foot_out_of_sight_tell_nothing() -> None:
-    blocks = np.random.default_rng(1).uniform(0.3, 1.7, (HEIGHT // 20, WIDTH // 20))
-    uneven = np.clip(ground() * np.kron(blocks, np.ones((20, 20)))[..., None], 0, 255).astype(np.uint8)
-    uneven = darkened(uneven, ellipse(), (0.4, 0.4, 0.4))
+def test_uneven_ground_tells_nothing() -> None:
+    """Bright patches and small dark squares, of which some touch the foot."""
+    patches = np.random.default_rng(3).choice([1.0, 1.4], p=[0.6, 0.4], size=(HEIGHT // 8, WIDTH // 8))
+    squares = (np.arange(WIDTH)[None] % 24 < 12) & (np.arange(HEIGHT)[:, None] % 24 < 14)
+    light = np.where(squares, 0.7, patches.repeat(8, 0).repeat(8, 1))
+    uneven = np.clip(light[..., None] * (90, 140, 60), 0, 255).astype(np.uint8)
     mask = thing(uneven)
     assert not traces.shadow(uneven, mask, REACH).any()
+
+
+def test_a_foot_out_of_sight_tells_nothing() -> None:
     image = darkened(ground(), ellipse(centre=(360, 225), axes=(20, 8)))
     mask = thing(image)
     assert not traces.shadow(image[:240], mask[:240], REACH).any()
