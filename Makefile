@@ -68,7 +68,7 @@ test: .venv/.dev
 
 test-paper: .venv-paper/.paper
 	@echo "== the papers' models, with tiny checkpoints"
-	@$(PAPER)/python -m pytest -m "paper and not slow"
+	@$(PAPER)/python -m pytest -n 2 --dist loadfile -m "paper and not slow"
 
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"

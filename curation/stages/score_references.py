@@ -217,7 +217,7 @@ class ScoreReferences(Stage):
     def process(self, sample: Sample) -> Sample:
         from curation.models.grabcut import agreement
 
-        words = [entity["word"] for entity in sample.meta["extract_entities"]["entities"]]
+        words = sample.meta["extract_entities"]["entities"]
         entities = sample.meta["segment_entities"]["entities"]
         guessed = [self.ambiguous == "refuse" and self._is_one_of(words, entities, i) for i in range(len(words))]
         scores: list[list[dict[str, Any]]] = [[] for _ in entities]
@@ -279,13 +279,14 @@ class ScoreReferences(Stage):
         if rows:
             sample.files[EMBEDDINGS] = to_npy(np.stack(rows).astype(np.float16))
 
-    def _is_one_of(self, words: Sequence[str], entities: Sequence[dict[str, Any]], number: int) -> bool:
+    def _is_one_of(self, words: Sequence[dict[str, Any]], entities: Sequence[dict[str, Any]], number: int) -> bool:
         """Whether another word, of which nothing was found, names the same class, or what looks human where this is a person."""
         own = entities[number]
-        unseen = [i for i, other in enumerate(entities) if i != number and not other["refs"]]
+        sought = [i for i, word in enumerate(words) if i != number and word["kind"] != "background"]
+        unseen = [i for i in sought if not entities[i]["refs"]]
         if own["label"] and any(entities[i]["label"] == own["label"] for i in unseen):
             return True
-        return any(is_person(own, ref) for ref in own["refs"]) and any(self._names.looks_human(words[i]) for i in unseen)
+        return any(is_person(own, ref) for ref in own["refs"]) and any(self._names.looks_human(words[i]["word"]) for i in unseen)
 
     def _measure(
         self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray], overlaps: Overlaps

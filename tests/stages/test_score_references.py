@@ -218,6 +218,8 @@ def test_who_does_it_and_to_whom_is_not_guessed(man: np.ndarray) -> None:
         sample.meta["segment_entities"]["entities"][1]["label"] = None
         assert refused(scored(copy.deepcopy(sample))) == [expected], other
         assert refused(scored(copy.deepcopy(sample), ambiguous="keep")) == [None]
+        sample.meta["extract_entities"]["entities"][1]["kind"] = "background"
+        assert refused(scored(sample)) == [None], "the background is not looked for"
     both = clip(man, ("person", body), ("doll", box(man, 0, 0, 50, 50)))
     assert refused(scored(both))[0] is None, "the doll is there, too"
     assert refused(scored(clip(man, ("vase", body), ("doll", None)))) == [None], "a vase is no doll"
