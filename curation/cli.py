@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ Videos = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="plan only the first N clips")]
 Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray: the same bytes")]
+Where = Annotated[
+    str | None, typer.Option(metavar="SQL", help='rows of the ledger of which this is true: "desirable > 0.5 AND faces > 0"')
+]
+Format = Literal["msrvtt", "opens2v", "diffsynth", "energon", "parquet", "huggingface"]
 Address = Annotated[str | None, typer.Option(help="of a running Ray cluster", show_default="$RAY_ADDRESS, else start one here")]
 
 
@@ -135,9 +139,7 @@ def inspect(
     path: Annotated[str, typer.Argument(help="a run directory or a shard, path or URL")],
     key: Annotated[str | None, typer.Argument(help="one clip")] = None,
     extract: Annotated[Path | None, typer.Option(help="write the members into this folder")] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="SQL", help='rows of the ledger of which this is true: "desirable > 0.5 AND faces > 0"')
-    ] = None,
+    where: Where = None,
 ) -> None:
     """A summary, and of few clips a table; with KEY one clip's metadata; with --where the clips it is true of; with --extract
     their members as files."""
@@ -157,6 +159,20 @@ def report(
     from curation.look import report
 
     print(report.write(out, price_per_hour, pictures))
+
+
+@app.command()
+def export(
+    out: Out,
+    format: Annotated[Format, typer.Option(help="whose layout")],
+    output: Annotated[str, typer.Option(help="a folder that is not there yet, or empty")],
+    where: Where = None,
+) -> None:
+    """Kept samples in the layouts of others: MSRVTT-Personalization, OpenS2V, DiffSynth-Studio, Megatron-Energon, Parquet with
+    files, the Hugging Face Hub. What cannot be said there is left out, and told of."""
+    from curation.look.export import export
+
+    print(export.export(out, format, output, where))
 
 
 @app.command(name="train-filter")

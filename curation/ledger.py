@@ -215,9 +215,13 @@ def rows(
 
 def read_sample(storage: Storage, row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """The members (name, bytes) of one kept row, read by its place."""
+    return list(read_tar(io.BytesIO(read_blocks(storage, row) + bytes(2 * tarfile.BLOCKSIZE))))
+
+
+def read_blocks(storage: Storage, row: Mapping[str, Any]) -> bytes:
+    """The same as they stand in the tar; fewer bytes than `size` where the file ends."""
     tar = f"shards/{row['shard']}.tar" if row["shard"] else Unit(row["group"], row["unit"]).tar
-    data = storage.read_range(tar, row["offset"], row["size"])
-    return list(read_tar(io.BytesIO(data + bytes(2 * tarfile.BLOCKSIZE))))
+    return storage.read_range(tar, row["offset"], row["size"])
 
 
 def read_tar(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -69,7 +69,7 @@ def report(storage: Storage, price_per_hour: float | None = None) -> dict[str, A
         "funnel": _funnel(total, recipe),
         **gathered.as_dict(),
         "time": _time(total, max(0, planned - total.planned), price_per_hour),
-        "provenance": _provenance(recipe, plan.get("made_from", {})),
+        "provenance": provenance(recipe, plan.get("made_from", {})),
     }
 
 
@@ -108,7 +108,8 @@ def _time(total: Tally, rest: int, price_per_hour: float | None) -> dict[str, An
     }
 
 
-def _provenance(recipe: Mapping[str, Any], made_from: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(recipe: Mapping[str, Any], made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """What made a run: version, input, models with licences, libraries."""
     models = [
         {"name": name, "sha256": digest, "licence": _licence(name, recipe)}
         for name, digest in sorted({**(made_from.get("models") or {}), **(recipe.get("models") or {})}.items())

@@ -28,6 +28,8 @@ MEMORY = {"centerface": 0.5, "yolo": 3.0}
 """GB of a worker. centerface: measured, 0.3. yolo: estimated, 0.1 of checkpoint, torch and CUDA beside it."""
 QUALITY = 95
 """Of the JPEG."""
+UP, DOWN = 0.17, 0.03
+"""What a crop adds above and below the box, in heights of it; PAPER.md §3 Face."""
 
 
 class Detects(Protocol):
@@ -56,9 +58,9 @@ class CropFaces(Stage):
     """Shorter side of a face's box, px; not stated by the paper (a face embedding sees 112 px)."""
     min_inside: Share = 0.5
     """Share of a face's box that its person's mask must cover; not stated by the paper."""
-    extend_up: Annotated[float, Field(ge=0)] = 0.17
+    extend_up: Annotated[float, Field(ge=0)] = UP
     """What the crop adds above the box, in heights of it; PAPER.md §3 Face."""
-    extend_down: Annotated[float, Field(ge=0)] = 0.03
+    extend_down: Annotated[float, Field(ge=0)] = DOWN
     """What the crop adds below the box, in heights of it; PAPER.md §3 Face."""
 
     reads = ("frame?.jpg", "extract_entities", "segment_entities")
@@ -111,7 +113,7 @@ class CropFaces(Stage):
                     continue
                 entity = list(people)[owner]
                 member = f"face.{entity}.{frame}.jpg"
-                sample.files[member] = to_jpeg(self._crop(image, face.box), QUALITY)
+                sample.files[member] = to_jpeg(image[around(face.box, self.extend_up, self.extend_down)], QUALITY)
                 landmarks = [rounded(point, 2) for point in face.landmarks]
                 meta["faces"].append({"entity": entity, **fact, "landmarks": landmarks, "member": member})
         sample.meta[self.name] = meta
@@ -133,11 +135,12 @@ class CropFaces(Stage):
             return "small"
         return "outside" if max(shares) < self.min_inside else ""
 
-    def _crop(self, image: np.ndarray, box: Box) -> np.ndarray:
-        left, top, right, bottom = box
-        height = bottom - top
-        rows = slice(max(0, floor(top - self.extend_up * height)), ceil(bottom + self.extend_down * height))
-        return image[rows, floor(left) : ceil(right)]
+
+def around(box: Sequence[float], up: float = UP, down: float = DOWN) -> tuple[slice, slice]:
+    """Rows and columns of a face's crop in its frame: the box, and `up` above and `down` below it in heights of it."""
+    left, top, right, bottom = box
+    height = bottom - top
+    return slice(max(0, floor(top - up * height)), ceil(bottom + down * height)), slice(floor(left), ceil(right))
 
 
 def _people(sample: Sample) -> Iterable[tuple[int, dict[int, np.ndarray]]]:

@@ -1,0 +1,37 @@
+"""Members as the pictures that others expect: uint8 arrays in OpenCV's order of colours, PNG bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def decoded(data: bytes) -> np.ndarray:
+    """BGRA of what has alpha, else BGR. Raises `ValueError` for what is no picture."""
+    import cv2
+
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if pixels is None:
+        raise ValueError("no picture")
+    return pixels
+
+
+def png(pixels: np.ndarray) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def with_alpha(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """BGRA of BGR and a bool mask of its size."""
+    return np.dstack([pixels[..., :3], np.where(mask, 255, 0).astype(np.uint8)])
+
+
+def on_white(cutout: np.ndarray, aspect: float) -> np.ndarray:
+    """BGR of a BGRA cut-out on white, in the middle of the smallest picture with width / height = `aspect` that holds it."""
+    height, width = cutout.shape[:2]
+    canvas = np.full((max(height, round(width / aspect)), max(width, round(height * aspect)), 3), 255, np.uint8)
+    top, left = (canvas.shape[0] - height) // 2, (canvas.shape[1] - width) // 2
+    alpha = cutout[..., 3:].astype(np.float32) / 255
+    inside = canvas[top : top + height, left : left + width]
+    inside[:] = np.rint(cutout[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return canvas
