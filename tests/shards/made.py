@@ -14,7 +14,10 @@ from curation.sample import FAILED, REJECTED, Sample, Verdict
 from curation.shards import pack, unit
 from curation.storage import Storage
 
-OWNERS = {"mp4": "split_shots", "frame?.jpg": "sample_frames", "thumb*.jpg": "score_aesthetic"}
+OWNERS = {
+    **{"mp4": "split_shots", "frame?.jpg": "sample_frames", "thumb*.jpg": "score_aesthetic"},
+    **{"ref.*.webp": "segment_entities", "face.*.jpg": "crop_faces", "background.jpg": "inpaint_background"},
+}
 RECIPE = {"plan": {}, "clips": {"split_shots": {}, "sample_frames": {}, "score_aesthetic": {}}}
 """What such a run notes of its recipe."""
 PROVENANCE = {"version": "0", "recipe": digest(RECIPE), "models": {}}

@@ -91,7 +91,7 @@ class Chosen:
         self.examples.setdefault(why, key)
 
     def samples(self) -> Iterator[Sample]:
-        """Each in turn, with a bar. Damaged ones are left out, as `unreadable`, and those whose names are no names of files."""
+        """Each in turn, with a bar. Damaged ones are left out (`unreadable`), and those called what no file is (`odd_name`)."""
         for row, blocks in self.blocks():
             sample = None
             with self.taking(row["key"]):
@@ -122,11 +122,11 @@ def _kept(table: pa.Table) -> pa.Table:
 
 
 def _sample(row: Mapping[str, Any], blocks: bytes) -> Sample:
-    """Raises `ValueError` for names that would lead out of a folder."""
+    """Raises `LeftOut` for names that would lead out of a folder, `ValueError` for what cannot be read."""
     key = row["key"]
     members = dict(ledger.read_tar(io.BytesIO(blocks + bytes(2 * tarfile.BLOCKSIZE))))
     if any(not name.startswith(f"{key}.") or PurePosixPath(name).name != name or name.startswith(".") for name in members):
-        raise ValueError(f"{key}: members are called {sorted(members)}")
+        raise LeftOut("odd_name")
     found = {name.removeprefix(f"{key}."): data for name, data in members.items()}
     clip = Clip.model_validate_json(found["json"])
     if clip.key != key:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.look.export.chosen import Chosen, LeftOut, Sample
-from curation.look.export.pictures import decoded, on_white, png
+from curation.look.export.pictures import cutout, on_white, png
 
 HEADER = ("video", "prompt", "vace_reference_image")
 
@@ -43,4 +43,4 @@ def _references(sample: Sample) -> dict[int, bytes]:
     middle = {number: str(refs[len(refs) // 2].member) for number, refs in found if refs}
     if not middle:
         raise LeftOut("no_reference")
-    return {number: png(on_white(decoded(sample.members[member]), aspect)) for number, member in middle.items()}
+    return {number: png(on_white(cutout(sample.members[member]), aspect)) for number, member in middle.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.look.export.chosen import Chosen, LeftOut, Sample
-from curation.look.export.pictures import decoded, png, with_alpha
+from curation.look.export.pictures import cutout, decoded, png, with_alpha
 from curation.media.members import from_rle
 from curation.shards.clip import Ref
 from curation.stages.crop_faces import around
@@ -61,7 +61,7 @@ def _files(sample: Sample) -> Iterator[tuple[str, bytes]]:
         if entity.kind == "background" or refs:
             tags[entity.kind].append(entity.word)
         for ref in refs:
-            yield f"{_stem(entity.word)}.frame{ref.frame + 1}.png", png(decoded(sample.members[str(ref.member)]))
+            yield f"{_stem(entity.word)}.frame{ref.frame + 1}.png", png(cutout(sample.members[str(ref.member)]))
         faces = [ref for ref in refs if ref.face and ref.face.member]
         if faces and entity.kind == "subject":
             tags["subject_with_face"].append(entity.word)
