@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +100,29 @@ def parse(command: Any, name: str, words: list[str], above: Any = None) -> None:
     if hasattr(command, "commands") and (rest := [*context._protected_args, *context.args]):
         inner, below, rest = command.resolve_command(context, rest)
         parse(below, inner, rest, context)
+
+
+LOADING = [body for name, body in blocks("python") if name == "loading.md"]
+
+
+@pytest.mark.parametrize("code", each([("loading.md", body) for body in LOADING]))
+def test_the_shards_load_in_ten_lines(code: str, sample_run: Path, tmp_path: Path) -> None:
+    tree = ast.parse(code)
+    imports = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    for node in imports:
+        pytest.importorskip(getattr(node, "module", None) or node.names[0].name, reason="the dev extra is not installed")
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+    assert len(lines) <= 10
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "sample").symlink_to(sample_run)
+    quiet = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=quiet, capture_output=True, text=True)
+    assert done.returncode == 0 and "carphone_pristine_00000" in done.stdout, done.stderr
+
+
+def test_loading_shows_what_is_asked_of_it() -> None:
+    asked = ("webdataset", "datasets", "duckdb", "torch")
+    assert [any(re.search(rf"^(import|from) {name}\b", body, re.MULTILINE) for body in LOADING) for name in asked] == [True] * 4
 
 
 @pytest.mark.parametrize("name", each([(page, span) for page, span in spans() if ROOMS.fullmatch(span)]))
