@@ -226,6 +226,8 @@ def test_duckdb_reads_parquet_and_its_files(sample_run, tmp_path, monkeypatch):
     for row in refs:
         if row["refused"] is None:
             assert Path(row["path"]).read_bytes() == truth[row["key"]][f"ref.{row['entity']}.{row['frame']}.webp"]
+            face = truth[row["key"]].get(f"face.{row['entity']}.{row['frame']}.jpg")
+            assert (Path(row["face_path"]).read_bytes() if row["face_path"] else None) == face
             assert row["x1"] - row["x0"] == pixels(Path(row["path"]).read_bytes()).shape[1]
         else:
             assert row["path"] is None
