@@ -125,12 +125,13 @@ def forget(
     out: Out,
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY", help="of clips, or of shots of them")] = None,
     file: Annotated[Path | None, typer.Option(help="a key a line; those that are not in the run are kept out of it, too")] = None,
+    decisions: Annotated[bool, typer.Option("--decisions", help="those that decisions.csv (`curation view`) drops, too")] = False,
 ) -> None:
-    """Take clips out of shards, ledgers, plan and caches for good. Their keys stay, so that no run and no retry brings them back;
-    what was made from the shards elsewhere (a trained model, a copy, an export) is not reached."""
+    """Take clips out of shards, ledgers, plan and caches for good, whole: with all shots of them. Their keys stay, so that no run
+    and no retry brings them back; what was made from the shards elsewhere (a trained model, a copy, an export) is not reached."""
     from curation.run import run as runs
 
-    found = runs.forget(out, keys or [], file)
+    found = runs.forget(out, keys or [], file, decisions)
     print(f"{found.clips} clips forgotten: {found.ledgers} ledgers and {found.parts} parts of the plan were rewritten")
 
 

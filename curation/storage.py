@@ -122,6 +122,19 @@ class Storage:
         with self.writing(name) as file:
             file.write(data.encode() if isinstance(data, str) else data)
 
+    def append_line(self, name: str, line: bytes, header: bytes) -> None:
+        """A line, and the header before it, at the end of a file that several may write to: none of what they add is lost on a disk
+        or S3. Where the last line was cut off it begins a new one."""
+        self._check()
+        path = self.local(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")), named(str(path)), path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            file.write(ending(file.read(), header) + line)
+            file.flush()
+            os.fsync(file.fileno())
+
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """A file to write to, published when the block ends well; no trace of it when it raises."""
@@ -219,6 +232,11 @@ class Storage:
             yield Claim(self.root, lambda: _replaced(path, own))
         finally:
             lock.release()
+
+
+def ending(text: bytes, header: bytes) -> bytes:
+    """What is missing before the next line can be written."""
+    return header if not text else b"" if text.endswith(b"\n") else b"\n"
 
 
 def _replaced(path: Path, own: os.stat_result) -> str:

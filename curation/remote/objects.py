@@ -22,7 +22,7 @@ from curation.faults import one_line
 from curation.remote.lease import LOCK, Head, Lease
 from curation.remote.patience import code, patiently
 from curation.remote.reading import Handler, RemoteFile
-from curation.storage import TEMPORARY, Claim, Storage, StorageError, named, temporary_name
+from curation.storage import TEMPORARY, Claim, Storage, StorageError, ending, named, temporary_name
 
 S3 = ("s3", "s3a")
 WHOLE = (*S3, "gs", "gcs", "abfs", "abfss", "az")
@@ -117,6 +117,18 @@ class ObjectStore(Storage):
     def write(self, name: str, data: bytes | str) -> None:
         content = data.encode() if isinstance(data, str) else data
         self._put(name, lambda fs, key: fs.pipe_file(key, content, **(S3_PARTS if self.is_s3 else {})))
+
+    def append_line(self, name: str, line: bytes, header: bytes) -> None:
+        self._check()
+        while True:
+            head = self.head(name) if self.is_s3 else None
+            there = self.read(name) if head or (not self.is_s3 and self.exists(name)) else b""
+            content = there + ending(there, header) + line
+            if not self.is_s3:
+                return self.write(name, content)
+            condition = {"IfMatch": head.etag} if head else {"IfNoneMatch": "*"}
+            if patiently(self.path(name), partial(self.put_if, name, content, {}, **condition)):
+                return None
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:

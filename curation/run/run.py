@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from curation import console, recipe
 from curation.fingerprint import changes, digest
 from curation.inputs.open import open_input
-from curation.look import report
+from curation.look import decisions, report
 from curation.recipe import Recipe
 from curation.run import ending, plan
 from curation.run.engine import NOT_ALL_DONE, Driver, EngineError, Stopped
@@ -82,13 +82,14 @@ def retry(out: str, *, local: bool = False, address: str | None = None) -> int:
         return _execute(chosen, planned, storage, local, address)
 
 
-def forget(out: str, keys: Collection[str], file: Path | None = None) -> forgetting.Forgotten:
-    """`curation forget`: of these keys, which must be there, and of those in a file."""
+def forget(out: str, keys: Collection[str], file: Path | None = None, by_decision: bool = False) -> forgetting.Forgotten:
+    """`curation forget`: of these keys, which must be there, of those in a file, and of those that `decisions.csv` drops."""
     storage = Storage.at(out)
     planned = open_plan(storage)
     if planned is None:
         raise EngineError(f"{out} holds no run: there is no plan in it")
     listed = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()] if file else []
+    listed += decisions.dropped(storage) if by_decision else []
     with storage.claim():
         return forgetting.forget(storage, planned, keys, [key for key in listed if key])
 

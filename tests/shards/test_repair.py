@@ -11,6 +11,7 @@ import pytest
 
 from curation import ledger as ledgers
 from curation.ledger import read_sample
+from curation.look import decisions
 from curation.run import run
 from curation.shards import forget, repair
 from curation.shards.forget import ForgetError
@@ -179,6 +180,15 @@ def test_keys_of_a_file_need_not_be_there(small: Small, tmp_path: Path) -> None:
     with pytest.raises(ForgetError, match="has no clip 'nowhere'"):
         run.forget(str(small.out), ["nowhere", "v3"])
     assert ledger(small.out)["v3"] == "kept"
+
+
+def test_what_people_dropped_is_forgotten_when_it_is_asked_for(small: Small) -> None:
+    for key, decision in (("v1", "drop"), ("v2", "drop"), ("v2", "keep"), ("v3", "keep")):
+        decisions.add(small.storage, key, decision)
+    run.forget(str(small.out), ["v4"])
+    assert ledger(small.out)["v1"] == "kept"
+    assert run.forget(str(small.out), [], by_decision=True).clips == 1
+    assert forget.tombstones(small.storage) == {"v1", "v4"} and ledger(small.out)["v2"] == "kept"
 
 
 @pytest.mark.parametrize("point", ["the tombstone", "a part of the plan", "a tar"])
