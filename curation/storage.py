@@ -123,8 +123,8 @@ class Storage:
             file.write(data.encode() if isinstance(data, str) else data)
 
     def append_line(self, name: str, line: bytes, header: bytes) -> None:
-        """A line, and the header before it, at the end of a file that several may write to: none of what they add is lost on a disk
-        or S3. Where the last line was cut off it begins a new one."""
+        """A line, and the header before the first, at the end of a file that several write to: on a disk and on S3 none is lost.
+        Where the last line was cut off it begins a new one."""
         self._check()
         path = self.local(name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,15 +68,9 @@ def where(storage: Storage, names: Names, condition: str, select: str, limit: in
     no file. Raises `InputError` when it cannot be read."""
     import duckdb
 
-    first, again = tally.attempts(storage, names)
     connection = duckdb.connect(":memory:")
     try:
-        connection.register("first_attempts", _scanned(storage, first))
-        connection.register("retries", _retries(storage, again))
-        connection.execute(
-            f"CREATE TEMP VIEW ledger AS SELECT * FROM first_attempts WHERE verdict = '{KEPT}' "
-            "OR clip NOT IN (SELECT clip FROM retries) UNION ALL SELECT * FROM retries"
-        )
+        view(connection, storage, names)
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -86,6 +81,23 @@ def where(storage: Storage, names: Names, condition: str, select: str, limit: in
         raise InputError(f"--where {condition!r}: {str(error).splitlines()[0]}") from error
     finally:
         connection.close()
+
+
+def view(connection: Any, storage: Storage, names: Names, itself: bool = False) -> None:
+    """Makes `ledger` in a DuckDB connection, of the rows that count, in planned order. `itself`: where it can, DuckDB reads the
+    files itself: a third of the memory (432 MB instead of 1,255 for 10⁶ rows in 4,000 ledgers), but a condition of a user's could
+    read others, too."""
+    first, again = tally.attempts(storage, names)
+    if itself and storage.is_local and first and not is_old(storage, first):
+        files = ", ".join("'" + storage.path(name).replace("'", "''") + "'" for name in first)
+        connection.execute(f"CREATE TEMP VIEW first_attempts AS SELECT * FROM read_parquet([{files}], union_by_name = false)")
+    else:
+        connection.register("first_attempts", _scanned(storage, first))
+    connection.register("retries", _retries(storage, again))
+    connection.execute(
+        f"CREATE TEMP VIEW ledger AS SELECT * FROM first_attempts WHERE verdict = '{KEPT}' "
+        "OR clip NOT IN (SELECT clip FROM retries) UNION ALL SELECT * FROM retries"
+    )
 
 
 def _retries(storage: Storage, names: Sequence[str]) -> pa.Table:
