@@ -176,6 +176,20 @@ def export(
     print(export.export(out, format, output, where))
 
 
+@app.command()
+def view(
+    out: Out,
+    against: Annotated[str | None, typer.Option(metavar="OTHER", help="another run, to see what moved and why")] = None,
+    host: Annotated[str, typer.Option(help="an address of this machine; there is no password")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 0,
+) -> None:
+    """A page to browse the run: search, filter, sort; a clip with masks, cut-outs, scores and why; keep or drop it, by keyboard,
+    in OUT/decisions.csv (`forget --decisions`). Nothing else is written."""
+    from curation.look import view as views
+
+    views.view(out, against, host, port)
+
+
 @app.command(name="train-filter")
 def train_filter(
     input: Annotated[str, typer.Option("--input", help="clips: all that `run` takes")],

@@ -213,6 +213,16 @@ def rows(
         yield from batch.to_pylist()
 
 
+def file_of(row: Mapping[str, Any]) -> str:
+    """The ledger that a row stands in."""
+    return f"shards/{row['shard']}.parquet" if row["shard"] else Unit(row["group"], row["unit"]).ledger
+
+
+def tar_of(row: Mapping[str, Any]) -> str:
+    """The tar that holds a kept row's members."""
+    return f"{file_of(row).removesuffix('.parquet')}.tar"
+
+
 def read_sample(storage: Storage, row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """The members (name, bytes) of one kept row, read by its place."""
     return list(read_tar(io.BytesIO(read_blocks(storage, row) + bytes(2 * tarfile.BLOCKSIZE))))
@@ -220,8 +230,7 @@ def read_sample(storage: Storage, row: Mapping[str, Any]) -> list[tuple[str, byt
 
 def read_blocks(storage: Storage, row: Mapping[str, Any]) -> bytes:
     """The same as they stand in the tar; fewer bytes than `size` where the file ends."""
-    tar = f"shards/{row['shard']}.tar" if row["shard"] else Unit(row["group"], row["unit"]).tar
-    return storage.read_range(tar, row["offset"], row["size"])
+    return storage.read_range(tar_of(row), row["offset"], row["size"])
 
 
 def read_tar(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:

@@ -130,7 +130,8 @@ class Index:
     def counts(self, of: str = "a") -> list[Row]:
         """How many rows there are for each verdict, stage and reason."""
         return self.ask(
-            f"SELECT verdict, stage, reason, count(*) AS count FROM {self.tables[of]} GROUP BY ALL ORDER BY count DESC, verdict, stage, reason"
+            f"SELECT verdict, stage, reason, count(*) AS count FROM {self.tables[of]} "
+            "GROUP BY ALL ORDER BY count DESC, verdict, stage, reason"
         )
 
     def below(self, row: Mapping[str, Any], of: str = "a") -> dict[str, int]:
@@ -205,8 +206,8 @@ class Index:
         wanted = ", ".join(f'a."{n}" AS "a.{n}", b."{n}" AS "b.{n}"' for n in NUMBERS)
         rows = self.ask(
             f"WITH chosen AS (SELECT * FROM moved WHERE {condition} ORDER BY key LIMIT {PAGE} OFFSET {PAGE * number}) "
-            "SELECT chosen.* EXCLUDE (id), coalesce(a.caption, b.caption) AS caption, a.detail AS a_detail, b.detail AS b_detail, "
-            f"{wanted} FROM chosen LEFT JOIN {self.tables['a']} AS a USING (key) LEFT JOIN {self.tables['b']} AS b USING (key) "
+            "SELECT chosen.* EXCLUDE (id), coalesce(a.caption, b.caption) AS caption, "
+            f"a.detail AS a_detail, b.detail AS b_detail, {wanted} FROM chosen LEFT JOIN {self.tables['a']} AS a USING (key) LEFT JOIN {self.tables['b']} AS b USING (key) "
             "ORDER BY key",
             values,
         )

@@ -14,7 +14,6 @@ from rich.text import Text
 from curation import ledger
 from curation.console import wide
 from curation.inputs.files import InputError
-from curation.ledger import Unit
 from curation.look.ledgers import where as where_rows
 from curation.sample import KEPT
 from curation.shards.clip import Clip
@@ -102,8 +101,7 @@ def _rows(storage: Storage, key: str, names: Collection[str]) -> list[Row]:
     """Those of one clip or sample. What is large is read of the ledgers alone that hold it."""
     wanted = (pc.field("key") == key) | (pc.field("clip") == key)
     places = ledger.rows(storage, ["shard", "group", "unit"], wanted, names)
-    found = [f"shards/{p['shard']}.parquet" if p["shard"] else Unit(p["group"], p["unit"]).ledger for p in places]
-    return list(ledger.rows(storage, filter=wanted, names=list(dict.fromkeys(found))))
+    return list(ledger.rows(storage, filter=wanted, names=list(dict.fromkeys(map(ledger.file_of, places)))))
 
 
 def _table(rows: list[Row]) -> None:
