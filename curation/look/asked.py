@@ -44,7 +44,8 @@ def condition(query: Mapping[str, str]) -> tuple[str, list[Any]]:
 
     Raises `Wrong` for a name or a value that there is not.
     """
-    parts, values = ["true"], []
+    parts: list[str] = ["true"]
+    values: list[Any] = []
     for name, value in query.items():
         if not value or name in ("page", "sort"):
             continue

@@ -1,4 +1,4 @@
-"""One clip as `curation view` shows it: what the ledger says, its members by their places in the tar, masks, stills of its source."""
+"""One clip as `curation view` shows it: what the ledger says, members by their places in the tar, masks, stills of its source."""
 
 from __future__ import annotations
 

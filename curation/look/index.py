@@ -207,8 +207,8 @@ class Index:
         rows = self.ask(
             f"WITH chosen AS (SELECT * FROM moved WHERE {condition} ORDER BY key LIMIT {PAGE} OFFSET {PAGE * number}) "
             "SELECT chosen.* EXCLUDE (id), coalesce(a.caption, b.caption) AS caption, "
-            f"a.detail AS a_detail, b.detail AS b_detail, {wanted} FROM chosen LEFT JOIN {self.tables['a']} AS a USING (key) LEFT JOIN {self.tables['b']} AS b USING (key) "
-            "ORDER BY key",
+            f"a.detail AS a_detail, b.detail AS b_detail, {wanted} FROM chosen LEFT JOIN {self.tables['a']} AS a USING (key) "
+            f"LEFT JOIN {self.tables['b']} AS b USING (key) ORDER BY key",
             values,
         )
         for row in rows:

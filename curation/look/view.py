@@ -296,7 +296,7 @@ def _settings(one: Storage, other: Storage) -> list[tuple[str, Any, Any]]:
     """What the two runs' recipes say differently: name, this run's, the other's."""
     told = [_flat(_recipe(storage)) for storage in (one, other)]
     names = sorted(told[0].keys() | told[1].keys())
-    return [(name, *(facts.get(name) for facts in told)) for name in names if told[0].get(name) != told[1].get(name)]
+    return [(name, told[0].get(name), told[1].get(name)) for name in names if told[0].get(name) != told[1].get(name)]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
