@@ -69,10 +69,10 @@ def members(storage: Storage, row: Mapping[str, Any]) -> dict[str, Member]:
                         raise Lost(f"{tar} does not hold the sample where the ledger says; it was written anew since")
                     found[suffix] = Member(tar, member.offset_data, member.size)
                     if headers.offset >= end:
-                        break
+                        return found
     except (tarfile.TarError, EOFError) as error:
         raise Lost(f"{tar} is damaged: {error}") from error
-    return found
+    raise Lost(f"{tar} does not hold the whole sample where the ledger says")
 
 
 def read(storage: Storage, member: Member) -> bytes:
@@ -170,7 +170,7 @@ def mask(clip: Mapping[str, Any], entity: int, frame: int) -> bytes:
         if not (0 < height * width <= MOST_PIXELS and height > 0):
             raise ValueError("its size cannot be")
         inside = from_rle(rle)
-    except (StopIteration, IndexError, KeyError, TypeError) as error:
+    except (StopIteration, IndexError, KeyError, TypeError, AttributeError) as error:
         raise Lost("there is no such mask") from error
     except ValueError as error:
         raise Lost(f"the mask is damaged: {error}") from error

@@ -84,13 +84,13 @@ async function list() {
 function item(row) {
   const sorted = (state.query.get("sort") || "").replace(/^-/, "");
   const picture = row.offset == null ? make("span") : make("img", { src: at("thumb", { key: row.key }), alt: "", loading: "lazy", width: 88, height: 58 });
-  return make("li", {}, make("a", { href: at(location.pathname, { key: row.key }), "data-key": row.key, onclick: (event) => {
+  return make("li", {}, make("a", { class: row.offset == null ? "bare" : null, href: at(location.pathname, { key: row.key }), "data-key": row.key, onclick: (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     open(row.key);
   } }, picture, make("span", {},
     make("span", { class: "caption clamp" }, row.caption || "(no caption)"),
-    make("span", { class: "meta" }, make("span", { class: `verdict ${row.verdict}` }, row.verdict), make("span", {}, why(row)), make("span", {}, row.key),
+    make("span", { class: "meta" }, make("span", { class: `verdict ${row.verdict}` }, row.verdict), why(row) ? make("span", {}, why(row)) : null, make("span", {}, row.key),
       sorted in row && !["key", "caption", "start"].includes(sorted) ? make("span", {}, `${sorted} ${short(row[sorted])}`) : null,
       make("span", { class: "decided" }, decided(row))))));
 }
@@ -250,8 +250,7 @@ function decision(facts) {
   const note = make("textarea", { id: "note", rows: 1, maxlength: document.body.dataset.longest });
   note.value = facts.decision.note;
   note.addEventListener("change", () => decide(state.facts.decision.decision));
-  const who = facts.decision.decided ? `${facts.decision.who}, ${facts.decision.decided}` : "";
-  return [make("div", { class: "buttons" }, button("keep", "✓ Keep", "y"), button("drop", "✗ Drop", "x"), button("", "Take back", "u"), make("small", {}, who)), make("label", {}, "Note ", note)];
+  return [make("div", { class: "buttons" }, button("keep", "✓ Keep", "y"), button("drop", "✗ Drop", "x"), button("", "Take back", "u"), make("small", {}, by(facts))), make("label", {}, "Note ", note)];
 }
 
 async function decide(name) {
@@ -277,10 +276,10 @@ async function decide(name) {
   for (const button of $("detail").querySelectorAll(".buttons [aria-pressed]")) {
     button.setAttribute("aria-pressed", String(name !== "" && button.getAttribute("aria-keyshortcuts") === { keep: "y", drop: "x" }[name]));
   }
-  $("detail").querySelector(".buttons small").textContent = `${made_by(facts)}`;
+  $("detail").querySelector(".buttons small").textContent = by(facts);
 }
 
-const made_by = (facts) => `${facts.decision.who}, ${facts.decision.decided}`;
+const by = (facts) => (facts.decision.decided ? [facts.decision.who, facts.decision.decided].filter(Boolean).join(", ") : "");
 
 function stills(facts) {
   if (!facts.stills) return facts.offset == null ? [make("p", { class: "faint" }, "Its source is not to be reached from here.")] : [];
