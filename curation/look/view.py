@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -80,6 +81,8 @@ class Viewer:
         try:
             self._check(request)
             response = await handler(request)
+        except ConnectionError:  # who asked has gone, or what was being sent ended: nothing more can be said
+            raise
         except web.HTTPException as error:
             response = _json({"error": error.text or error.reason}, error.status)
         except (asked.Wrong, InputError) as error:
@@ -280,10 +283,13 @@ async def _sent(request: web.Request, storage: Storage, member: Member, suffix: 
     await response.prepare(request)
     for at in range(begin, end if request.method == "GET" else begin, AT_ONCE):
         size = min(AT_ONCE, end - at)
-        data = await asyncio.to_thread(storage.read_range, member.tar, member.offset + at, size)
+        try:
+            data = await asyncio.to_thread(storage.read_range, member.tar, member.offset + at, size)
+        except OSError as error:
+            raise ConnectionResetError(f"{member.tar}: {error}") from error
         await response.write(data)
         if len(data) < size:
-            raise ConnectionResetError("the tar has become shorter")
+            raise ConnectionResetError(f"{member.tar} has become shorter")
     await response.write_eof()
     return response
 
@@ -337,7 +343,10 @@ async def _serve(viewer: Viewer, host: str, port: int) -> None:
     try:
         where = runner.addresses[0]
         print(f"http://{f'[{host}]' if ':' in host else host}:{where[1]}/ (Ctrl-C ends it)", flush=True)
-        await asyncio.Event().wait()
+        ended = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, ended.set)
+        await ended.wait()
     finally:
         await runner.cleanup()
 
