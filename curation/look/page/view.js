@@ -345,7 +345,7 @@ function scores(facts) {
   if (!facts.scores.length) return [];
   const row = (score) => {
     const limits = score.bounds.map((bound) => `${bound.kind === "least" ? "≥" : "≤"} ${short(bound.value)}`).join(", ");
-    return make("tr", {}, make("th", { scope: "row", title: score.says }, score.name), make("td", { class: "num" }, short(score.value)), make("td", { class: "num" }, limits),
+    return make("tr", {}, make("th", { scope: "row", title: score.says }, score.name.split("_").flatMap((part, i, parts) => (i + 1 < parts.length ? [`${part}_`, make("wbr")] : [part]))), make("td", { class: "num" }, short(score.value)), make("td", { class: "num" }, limits),
       make("td", { class: "num" }, score.count ? `${(100 * score.below / score.count).toFixed(1)} %` : "–"), make("td", { class: "draw" }, score.bars ? histogram(score) : ""));
   };
   const heads = ["score", "here", "bound", "have less", "distribution"];
