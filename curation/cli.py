@@ -168,12 +168,15 @@ def export(
     format: Annotated[Format, typer.Option(help="whose layout")],
     output: Annotated[str, typer.Option(help="a folder that is not there yet, or empty")],
     where: Where = None,
+    decisions: Annotated[
+        bool, typer.Option("--decisions", help="without those that decisions.csv (`curation view`) drops")
+    ] = False,
 ) -> None:
     """Kept samples in the layouts of others: MSRVTT-Personalization, OpenS2V, DiffSynth-Studio, Megatron-Energon, Parquet with
     files, the Hugging Face Hub. What cannot be said there is left out, and told of."""
     from curation.look.export import export
 
-    print(export.export(out, format, output, where))
+    print(export.export(out, format, output, where, decisions))
 
 
 @app.command()

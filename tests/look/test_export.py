@@ -22,6 +22,7 @@ import yaml
 
 from curation import cli, ledger
 from curation.inputs.files import InputError
+from curation.look import decisions
 from curation.look.export import tars
 from curation.look.export.export import FORMATS, export
 from curation.media.members import from_rle, to_rle, to_webp
@@ -332,7 +333,9 @@ def run(tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_conditions_and_decisions_filter_every_format(run, tmp_path, format):
-    export(run.path(), format, tmp_path / "out", "key <> 'a'", drop={"c", "nobody"})
+    for key, decision in (("b", "drop"), ("b", "keep"), ("c", "drop"), ("nobody", "drop")):
+        decisions.add(run, key, decision)
+    export(run.path(), format, tmp_path / "out", "key <> 'a'", decided=True)
     told = note(tmp_path / "out")
     assert (told["samples"], told["dropped_by_decision"], told["where"], told["format"]) == (2, 1, "key <> 'a'", format)
     names = {path.name.partition(".")[0] for path in (tmp_path / "out").rglob("*") if path.is_dir() or path.suffix != ".tar"}
@@ -368,10 +371,18 @@ def test_where_there_is_something_nothing_is_written(run, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full", "run"]
 
 
+def test_decisions_are_not_read_unasked(run, tmp_path):
+    decisions.add(run, "a", "drop")
+    export(run.path(), "parquet", tmp_path / "out")
+    assert (note(tmp_path / "out")["samples"], note(tmp_path / "out")["dropped_by_decision"]) == (4, 0)
+
+
 def test_nothing_to_export(run, tmp_path):
+    for key in "abcd":
+        decisions.add(run, key, "drop")
     for says, how in {
         "no kept clip is left": {"where": "false"},
-        "is left by": {"drop": {"a", "b", "c", "d"}},
+        "is left by": {"decided": True},
         "--where": {"where": "no_such_column > 1"},
     }.items():
         with pytest.raises(InputError, match=says):

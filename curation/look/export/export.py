@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from curation import __version__
 from curation.columns import COLUMNS
 from curation.inputs.files import InputError, is_url
+from curation.look import decisions
 from curation.look.export import diffsynth, energon, huggingface, msrvtt, opens2v, parquet
 from curation.look.export.chosen import Chosen
 from curation.storage import Storage, publish, temporary_name
@@ -29,19 +30,20 @@ NOTE = "export.json"
 """What was exported, from where and how, beside the export."""
 
 
-def export(out: str, format: str, output: str | Path, where: str | None = None, drop: Collection[str] = ()) -> str:
+def export(out: str, format: str, output: str | Path, where: str | None = None, decided: bool = False) -> str:
     """Write the kept samples of a run into a folder that is not there yet or empty; whole, or not at all. Gives a line to show.
 
-    `where`: of which this is true (SQL, as `inspect --where`); `drop`: keys that are not wanted. Raises `InputError` when nothing
-    is to be exported, or when something stands in the way.
+    `where`: of which this is true (SQL, as `inspect --where`); `decided`: less what `decisions.csv` drops. Raises `InputError`
+    when nothing is to be exported, or when something stands in the way.
     """
     storage, target = Storage.at(out), _target(str(output))
     if storage.is_local and target.is_relative_to(Path(storage.root).resolve()):
         raise InputError(f"--output {target}: inside of the run; an export stands elsewhere")
+    drop = decisions.dropped(storage) if decided else []
     chosen = Chosen(storage, where, drop, tuple(COLUMNS) if format == "parquet" else ())
     if not len(chosen):
         raise InputError(
-            f"{storage.path()}: no kept clip " + ("is left by --where and the decisions" if where or drop else "there")
+            f"{storage.path()}: no kept clip " + ("is left by --where and the decisions" if where or decided else "there")
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(temporary_name(target.name))
