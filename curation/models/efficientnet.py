@@ -12,6 +12,8 @@ import numpy as np
 
 SIDE, MIDDLE, SCALE = 260, 127.0, 128.0
 """Of its input: RGB, (value − 127) / 128 (reviews/weights.md)."""
+LONG_SIDE, CELL = 576, 32
+"""Of what `cells` sees; a cell of its map."""
 STRIDED = (1, 4, 7, 15)
 """Blocks that halve the picture, of 21."""
 EPSILON = 1e-3
@@ -59,19 +61,34 @@ class EfficientNet:
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> Looks:
         """Of RGB uint8 pictures of any size, squeezed into a square."""
-        small = [cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for picture in pictures]
-        x = self._torch.from_numpy(np.stack(small).astype(np.float32)).permute(0, 3, 1, 2)
         with self._torch.inference_mode():
-            x = self._conv((x - MIDDLE) / SCALE, *self._stem, stride=2).clamp(0, 6)
-            for number, (expand, depthwise, project) in enumerate(self._blocks):
-                inner = self._conv(x, *expand).clamp(0, 6) if expand else x
-                inner = self._conv(inner, *depthwise, stride=1 + (number in STRIDED), groups=inner.shape[1]).clamp(0, 6)
-                inner = self._conv(inner, *project)
-                x = x + inner if x.shape == inner.shape else inner
-            pooled = self._conv(x, *self._head).clamp(0, 6).mean((2, 3))
-            logits = self._torch.nn.functional.linear(pooled, *self._classify)
+            pooled = self._features(pictures, SIDE, SIDE).mean((2, 3))
             unit = self._torch.nn.functional.normalize(pooled)
-            return Looks(logits.softmax(1).numpy(), unit.numpy())
+            return Looks(self._probabilities(pooled).numpy(), unit.numpy())
+
+    def cells(self, picture: np.ndarray) -> np.ndarray:
+        """What each cell of an RGB uint8 picture shows: probabilities, float32 [rows, columns, 1000]. A cell is `CELL` px of
+        the picture at `LONG_SIDE`, its aspect kept up to a cell. Cell (0, 0) sees most of the corner that four cells share."""
+        scale = LONG_SIDE / max(picture.shape[:2])
+        rows, columns = (max(1, round(side * scale / CELL)) for side in picture.shape[:2])
+        with self._torch.inference_mode():
+            return self._probabilities(self._features([picture], rows * CELL, columns * CELL)[0].permute(1, 2, 0)).numpy()
+
+    def _features(self, pictures: Sequence[np.ndarray], height: int, width: int) -> Any:
+        """The last feature map of pictures squeezed into a size: [N, 1280, height / `CELL`, width / `CELL`]."""
+        small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
+        x = self._torch.from_numpy(np.stack(small).astype(np.float32)).permute(0, 3, 1, 2)
+        x = self._conv((x - MIDDLE) / SCALE, *self._stem, stride=2).clamp(0, 6)
+        for number, (expand, depthwise, project) in enumerate(self._blocks):
+            inner = self._conv(x, *expand).clamp(0, 6) if expand else x
+            inner = self._conv(inner, *depthwise, stride=1 + (number in STRIDED), groups=inner.shape[1]).clamp(0, 6)
+            inner = self._conv(inner, *project)
+            x = x + inner if x.shape == inner.shape else inner
+        return self._conv(x, *self._head).clamp(0, 6)
+
+    def _probabilities(self, features: Any) -> Any:
+        """Of features in the last dimension."""
+        return self._torch.nn.functional.linear(features, *self._classify).softmax(-1)
 
     def _conv(self, x: Any, weight: Any, bias: Any, stride: int = 1, groups: int = 1) -> Any:
         """With TensorFlow's padding: what is odd goes to the right and below."""

@@ -50,3 +50,11 @@ def test_the_classes_of_coco() -> None:
     assert found.keys() == {label for family in KNOWN for label in family}
     assert 281 in found["cat"] and 207 in found["dog"] and found["car"] == found["truck"] and 609 in found["bus"], "a jeep"
     assert not {*found["cat"]} & {*found["dog"]} and len(found["dog"]) > 100 and len(found["bird"]) > 50
+
+
+def test_cells_are_the_same_network_seen_locally(network: EfficientNet, pictures: list[np.ndarray]) -> None:
+    """The man of a phone's sample on the right of a grey picture twice as wide."""
+    cells = network.cells(np.zeros((360, 640, 3), np.uint8))
+    assert cells.shape == (10, 18, 1000) and cells.dtype == np.float32
+    assert np.abs(cells.sum(-1) - 1).max() < 1e-5
+    assert network.cells(np.zeros((3, 640, 3), np.uint8)).shape == (1, 18, 1000)
