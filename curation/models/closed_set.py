@@ -1,4 +1,4 @@
-"""Localise entity words with a detector of COCO's 80 classes, and cut out what is in a box."""
+"""Localise entity words with a detector of COCO's 80 classes and a classifier's map of others, and cut out what is in a box."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from curation.models.boxes import SAME, Box, around, bounds, iou, same_place
+from curation.models.class_map import WEAK, ClassMap
 from curation.models.grabcut import LIKELY, SIDE, agreement, grabcut, tidy
 from curation.models.nanodet import Detection
 from curation.models.tracks import ByColour, Candidate
@@ -63,24 +64,30 @@ class ClosedSet(ByColour):
     """NanoDet's boxes through WordNet's names; GrabCut's masks, for people and animals with the matte as prior, for what stands
     out in its picture with its saliency.
 
-    `lowest` is the score below which a detection is not even a candidate; without `salient` nothing is taken to stand out.
+    `lowest` is the score below which a detection is not even a candidate; without `salient` nothing is taken to stand out;
+    without `class_map` no word outside COCO has candidates.
     """
 
-    def __init__(self, detector: Detects, names: Names, matte: Mattes, lowest: float = 0.2, salient: Salient | None = None):
+    def __init__(
+        self,
+        detector: Detects,
+        names: Names,
+        matte: Mattes,
+        lowest: float = 0.2,
+        salient: Salient | None = None,
+        class_map: ClassMap | None = None,
+    ):
         self._detector, self._names, self._matte, self._lowest, self._salient = detector, names, matte, lowest, salient
+        self._class_map = class_map
         self._seen: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=FRAMES)
 
     def label(self, word: str) -> str | None:
         """The class a word is looked for by, None when this backend knows none."""
-        return self._names.to_coco(word)
+        return self._names.to_coco(word) or (self._class_map.label(word) if self._class_map else None)
 
     def localise(self, frames: Sequence[np.ndarray], words: Sequence[str]) -> list[list[list[Candidate]]]:
-        """Candidates by frame and word, best first; none for a word outside COCO. Frames are RGB uint8."""
-        labels = [self.label(word) for word in words]
-        if not any(labels):
-            return [[[] for _ in words] for _ in frames]
-        found = [self._detector(frame, self._lowest) for frame in frames]
-        return [[self._candidates(boxes, label) if label else [] for label in labels] for boxes in found]
+        """Candidates by frame and word, best first, at most one for a word outside COCO. Frames are RGB uint8."""
+        return [self._on_frame(frame, words) for frame in frames]
 
     def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float, str]:
         """What is in the box: bool H×W; how far two ways to it agree (their IoU, in [0, 1]); and which two ways.
@@ -105,15 +112,37 @@ class ClosedSet(ByColour):
         cut = grabcut(frame, wide) & free
         return tidy(cut) & free, agreement(cut, grabcut(frame, wide, reach=CAUTIOUS, side=SIDE // 2) & free), "box"
 
-    def _standing_out(self, frame: np.ndarray, box: Box, wide: Box, free: np.ndarray) -> tuple[np.ndarray, float] | None:
-        """Mask and agreement of what stands out in the frame, if that is what the box is about. A frame is seen once for all its
-        boxes."""
+    def _on_frame(self, frame: np.ndarray, words: Sequence[str]) -> list[list[Candidate]]:
+        """By word. What the class map finds is of one kind, and nothing that a word of COCO's might mean."""
+        labels = [self._names.to_coco(word) for word in words]
+        peaks = self._class_map.peaks(frame, words) if self._class_map else {}
+        if not peaks and not any(labels):
+            return [[] for _ in words]
+        boxes = self._detector(frame, min(self._lowest, WEAK) if peaks else self._lowest)
+        rows = [self._candidates(boxes, label) if label else [] for label in labels]
+        taken = [candidate.box for row in rows for candidate in row]
+        for word, at in peaks.items():
+            assert self._class_map
+            for score, box in self._class_map.box(frame, words[word], at, self._saliency(frame), boxes):
+                if not same_place(box, taken).any():
+                    rows[word].append(Candidate(box, str(self.label(words[word])), score, "class_map", "class_map"))
+        return rows
+
+    def _saliency(self, frame: np.ndarray) -> np.ndarray | None:
+        """Of a frame that is seen once, whatever for."""
         if self._salient is None:
             return None
         saliency = next((saliency for seen, saliency in self._seen if seen is frame), None)
         if saliency is None:
             saliency = self._salient(frame)
             self._seen.append((frame, saliency))
+        return saliency
+
+    def _standing_out(self, frame: np.ndarray, box: Box, wide: Box, free: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Mask and agreement of what stands out in the frame, if that is what the box is about."""
+        saliency = self._saliency(frame)
+        if saliency is None:
+            return None
         prior = _inside(saliency, wide) * free
         own = prior > LIKELY
         if not own.any() or iou(box, bounds(own))[0] <= SAME or own.sum() < DECIDED * np.count_nonzero(prior > MAYBE):

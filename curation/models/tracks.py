@@ -32,12 +32,13 @@ class Track(NamedTuple):
 
 class Candidate(NamedTuple):
     """A box that may show a word: xyxy in pixels, the detector's own label, its score in [0, 1]. Two candidates of one `kind` at
-    one place are one thing, whatever words they were found for."""
+    one place are one thing, whatever words they were found for. `found_by` says what sort of network stands for it."""
 
     box: Box
     label: str
     score: float
     kind: str
+    found_by: str = "detector"
 
 
 class Sighting(NamedTuple):
@@ -50,6 +51,7 @@ class Sighting(NamedTuple):
     label: str
     score: float
     kind: str
+    found_by: str
     link: float | None
     stranger: bool = False
 

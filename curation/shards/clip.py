@@ -88,6 +88,8 @@ class Ref(Model):
     """The detector's confidence."""
     mask: Mask
     mask_score: Unit
+    found_by: str = "detector"
+    """What the box was found by: detector, or class_map (a classifier's, of a word outside the detector's classes)."""
     mask_by: str | None = None
     """What the mask starts from: saliency, matte, box, or sam; null in shards of before this was recorded."""
     area: Unit

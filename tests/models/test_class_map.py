@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.models.class_map import PEAK, confirmed, is_claimed, peak, salient_boxes
-from curation.models.efficientnet import EfficientNet
+from curation.models.class_map import PEAK, ClassMap, confirmed, is_claimed, peak, salient_boxes
+from curation.models.efficientnet import EfficientNet, Looks
 from curation.models.nanodet import Detection
 from curation.store import store
 
@@ -59,3 +59,37 @@ def test_what_stands_out_has_boxes() -> None:
 def test_a_box_about_as_a_persons_is_theirs(label: str, score: float, box: tuple[float, ...], claimed: bool) -> None:
     assert is_claimed((5, 5, 95, 95), [Detection(label, score, box)]) is claimed  # type: ignore[arg-type]
     assert not is_claimed((5, 5, 95, 95), [])
+
+
+class Sure:
+    """A classifier that is sure of class 0 everywhere, and of no other."""
+
+    def cells(self, picture: np.ndarray) -> np.ndarray:
+        return np.eye(1, 1000, dtype=np.float32)[None].repeat(2, 0)
+
+    def __call__(self, pictures: list[np.ndarray]) -> Looks:
+        return Looks(np.eye(1, 1000, dtype=np.float32).repeat(len(pictures), 0), np.zeros((len(pictures), 1280), np.float32))
+
+
+class Nouns:
+    def classes(self, phrase: str) -> tuple[int, ...]:
+        return {"mortar": (0,), "drum": (1,)}.get(phrase, ())
+
+    def label(self, phrase: str) -> str | None:
+        return phrase if self.classes(phrase) else None
+
+
+def test_a_words_box_is_among_what_stands_out_and_what_was_detected_and_no_persons() -> None:
+    able, frame, salient = ClassMap(Sure(), Nouns()), np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.float32)
+    salient[20:60, 20:60] = 1
+    assert able.peaks(frame, ["drum", "sky", "mortar"]) == {2: (100, 50)} and able.label("sky") is None
+    at, detected = (30.0, 30.0), [Detection("vase", 0.2, (10.0, 10.0, 90.0, 90.0))]
+    assert able.box(frame, "mortar", at, salient, detected) == [(1, (20, 20, 60, 60))]
+    assert able.box(frame, "mortar", at, None, detected) == [(1, (10, 10, 90, 90))]
+    assert able.box(frame, "drum", at, salient, detected) == []
+    assert able.box(frame, "mortar", at, salient, [Detection("person", 0.6, (20.0, 20.0, 60.0, 65.0))]) == []
+
+
+def test_copies_of_one_box_do_not_crowd_out_another() -> None:
+    boxes = [(0.0, 0.0, 90.0 + i / 10, 90.0) for i in range(20)] + [(20.0, 20.0, 50.0, 50.0)]
+    assert confirmed(Sure(), np.zeros((100, 100, 3), np.uint8), boxes, (30.0, 30.0), (0,)) == [(1, boxes[-1])]

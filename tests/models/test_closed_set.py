@@ -200,3 +200,41 @@ def test_a_jeep_loses_its_shadow(backend: ClosedSet, panda: Path) -> None:
     assert by == "saliency" and score > 0.9
     assert before[200:225, 150:290].mean() > 0.9 and mask[200:225, 150:290].mean() < 0.05, "between the wheels"
     assert mask[60:150, 40:300].mean() > 0.9
+
+
+class Map:
+    """Finds a trombone in the boxes it is told, and what it was given."""
+
+    def __init__(self, *boxes: tuple[float, float, float, float]):
+        self._boxes, self.given = boxes, []  # type: ignore[var-annotated]
+
+    def label(self, word: str) -> str | None:
+        return "trombone" if word == "trombone" else None
+
+    def peaks(self, frame: np.ndarray, words: Sequence[str]) -> dict[int, tuple[float, float]]:
+        return {i: (0.0, 0.0) for i, word in enumerate(words) if word == "trombone" and self._boxes}
+
+    def box(self, *given: object) -> list[tuple[float, tuple[float, float, float, float]]]:
+        self.given.append(given)
+        return [(0.9, box) for box in self._boxes]
+
+
+def mapped(backend: ClosedSet, *boxes: tuple[float, float, float, float]) -> tuple[ClosedSet, Map]:
+    able = Map(*boxes)
+    return ClosedSet(backend._detector, backend._names, backend._matte, 0.25, class_map=able), able  # type: ignore[arg-type]
+
+
+def test_a_word_outside_coco_has_the_class_maps_box(backend: ClosedSet, man: list[np.ndarray]) -> None:
+    able, seen = mapped(backend, (0.0, 0.0, 20.0, 20.0))
+    (plain,), (found,) = (made.localise(man[:1], ["man", "trombone", "sky"]) for made in (backend, able))
+    assert found[0] == plain[0] and found[2] == [] and able.label("man") == "person" and able.label("sky") is None
+    assert found[1] == [((0.0, 0.0, 20.0, 20.0), "trombone", 0.9, "class_map", "class_map")]
+    ((_, word, _, saliency, boxes),) = seen.given
+    assert word == "trombone" and saliency is None and min(d.score for d in boxes) < 0.25 < max(d.score for d in boxes)
+    assert mapped(backend)[0].localise(man[:1], ["trombone"]) == [[[]]]
+
+
+def test_what_a_word_of_coco_might_mean_is_not_the_class_maps(backend: ClosedSet, man: list[np.ndarray]) -> None:
+    ((his, *_),) = backend.localise(man[:1], ["man"])[0]
+    able, _ = mapped(backend, his.box)
+    assert able.localise(man[:1], ["man", "trombone"])[0][1] == [] and able.localise(man[:1], ["trombone"])[0][0]

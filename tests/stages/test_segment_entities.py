@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+from curation.models.boxes import iou
 from curation.sample import Sample
 from curation.stage import apply
 from curation.stages.segment_entities import SegmentEntities
@@ -71,7 +72,7 @@ def test_a_man_is_cut_out_of_every_frame(done: Sample) -> None:
     assert done.alive and man["reason"] is None and man["label"] == "person" and man["misses"] == []
     assert [ref["frame"] for ref in man["refs"]] == [0, 1, 2]
     assert all(ref["link"] > 0.7 and ref["mask_score"] > 0.8 and 0.2 < ref["area"] < 0.8 for ref in man["refs"])
-    assert {ref["mask_by"] for ref in man["refs"]} == {"matte"}
+    assert {(ref["mask_by"], ref["found_by"]) for ref in man["refs"]} == {("matte", "detector")}
 
 
 def test_a_word_outside_coco_is_not_localised(done: Sample) -> None:
@@ -304,7 +305,21 @@ def test_the_driver_decides_the_precision(knobs: dict[str, Any], precision: str)
     assert made.precision == precision
 
 
+@pytest.mark.parametrize("nouns, found", [("imagenet", True), ("coco", False)])
+def test_a_mortar_is_found_by_the_class_map(panda: Path, nouns: str, found: bool) -> None:
+    """The box by eye; it stands free on the first frame only."""
+    video = panda / "clips/00000/0000030_00000.mp4"
+    _, (mortar,) = run(clip(video, mortar="object"), nouns=nouns, require="none")
+    assert mortar["label"] == ("mortar" if found else None)
+    assert [ref["frame"] for ref in mortar["refs"]] == [0] * found
+    for ref in mortar["refs"]:
+        assert (ref["label"], ref["found_by"], ref["alike"]) == ("mortar", "class_map", 0) and ref["score"] >= 0.65
+        assert iou(ref["box"], [(200, 96, 482, 360)])[0] > 0.9
+
+
 def test_memory_is_up_to_the_model() -> None:
+    assert SegmentEntities(nouns="imagenet").resources.memory > SegmentEntities().resources.memory + 0.3
+    assert SegmentEntities(model="groundingdino", nouns="imagenet").resources == SegmentEntities(model="groundingdino").resources
     assert SegmentEntities().resources.memory < 1 < SegmentEntities(model="groundingdino").resources.memory
     assert SegmentEntities(saliency="none").resources.memory < SegmentEntities().resources.memory
     assert SegmentEntities(saliency="u2net").resources.memory > 1
@@ -314,6 +329,7 @@ def test_memory_is_up_to_the_model() -> None:
 def test_models_are_what_the_knobs_need() -> None:
     assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation", "u2netp")
     assert SegmentEntities(saliency="u2net").models()[3:] == ("u2net",)
+    assert SegmentEntities(nouns="imagenet").models()[4:] == ("efficientnet-lite2", "imagenet-classes")
     assert SegmentEntities(saliency="none").models() == ("nanodet", "wordnet", "selfie-segmentation")
     assert "sam-vit-b" in SegmentEntities(model="groundingdino").models()
     assert not {"u2netp", "u2net"} & {*SegmentEntities(model="groundingdino").models()}
