@@ -19,7 +19,7 @@ PEAK = 0.5
 """Probability a cell of the map must give to the noun for the frame to show it."""
 BAR = 0.65
 """The same of the classifier for the box. Chosen on panda70m-mini: of 5 boxes above it 4 are right, one holds two tortoises; of
-the next 4, from 0.6, one is a fish, one is a single wing and one two butterflies and their flower."""
+the next 3, from 0.6, one is a fish, one a single wing, one two butterflies and their flower."""
 WEAK = 0.12
 """Score of a NanoDet box, of whatever class but person, that may be the thing's."""
 SURROUNDINGS = 0.1
