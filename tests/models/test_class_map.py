@@ -87,6 +87,7 @@ def test_a_words_box_is_among_what_stands_out_and_what_was_detected_and_no_perso
     assert able.box(frame, "mortar", at, salient, detected) == [(1, (20, 20, 60, 60))]
     assert able.box(frame, "mortar", at, None, detected) == [(1, (10, 10, 90, 90))]
     assert able.box(frame, "drum", at, salient, detected) == []
+    assert able.box(frame, "mortar", at, None, [Detection("person", 0.2, (20.0, 20.0, 60.0, 60.0))]) == []
     assert able.box(frame, "mortar", at, salient, [Detection("person", 0.6, (20.0, 20.0, 60.0, 65.0))]) == []
 
 
