@@ -225,12 +225,17 @@ def tar_of(row: Mapping[str, Any]) -> str:
 
 def read_sample(storage: Storage, row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     """The members (name, bytes) of one kept row, read by its place."""
-    return list(read_tar(io.BytesIO(read_blocks(storage, row) + bytes(2 * tarfile.BLOCKSIZE))))
+    return read_members(read_blocks(storage, row))
 
 
 def read_blocks(storage: Storage, row: Mapping[str, Any]) -> bytes:
     """The same as they stand in the tar; fewer bytes than `size` where the file ends."""
     return storage.read_range(tar_of(row), row["offset"], row["size"])
+
+
+def read_members(blocks: bytes) -> list[tuple[str, bytes]]:
+    """The members (name, bytes) in some blocks of a tar."""
+    return list(read_tar(io.BytesIO(blocks + bytes(2 * tarfile.BLOCKSIZE))))
 
 
 def read_tar(file: IO[bytes]) -> Iterator[tuple[str, bytes]]:

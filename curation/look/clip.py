@@ -19,6 +19,7 @@ from curation.faults import DataError
 from curation.limits import TooSlow, watchdog
 from curation.look.bounds import Bound
 from curation.look.index import Index, Row
+from curation.look.pictures import shrunk
 from curation.shards import planned
 from curation.storage import Storage
 
@@ -187,11 +188,7 @@ def thumb(data: bytes) -> bytes | None:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if pixels is None:
         return None
-    scale = min(1.0, THUMB / max(pixels.shape[:2]))
-    size = [max(1, round(side * scale)) for side in pixels.shape[1::-1]]
-    return cv2.imencode(".jpg", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), [cv2.IMWRITE_JPEG_QUALITY, 80])[
-        1
-    ].tobytes()
+    return cv2.imencode(".jpg", shrunk(pixels, THUMB), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
 
 
 def source_of(storage: Storage, row: Mapping[str, Any]) -> dict[str, Any] | None:

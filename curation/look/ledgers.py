@@ -75,8 +75,7 @@ def where(storage: Storage, names: Names, condition: str, select: str, limit: in
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         found = connection.table("ledger").filter(condition)
-        found = found.aggregate(select) if "count(" in select else found.project(select)
-        return (found.limit(limit) if limit else found).to_arrow_table()
+        return found.query("found", f"SELECT {select} FROM found" + (f" LIMIT {limit}" if limit else "")).to_arrow_table()
     except duckdb.Error as error:
         raise InputError(f"--where {condition!r}: {str(error).splitlines()[0]}") from error
     finally:

@@ -8,13 +8,16 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
 from curation import ledger
 from curation.sample import KEPT
 from curation.storage import Storage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SAMPLES = 12
 SIDE = 240
@@ -80,10 +83,18 @@ def _data(picture: bytes, side: int) -> str:
     pixels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         return ""
-    height, width = pixels.shape[:2]
-    if (scale := side / max(height, width)) < 1:
-        pixels = cv2.resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    pixels = shrunk(pixels, side)
     has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
     quality = [cv2.IMWRITE_WEBP_QUALITY, 75] if has_alpha else [cv2.IMWRITE_JPEG_QUALITY, 75]
     data = cv2.imencode(".webp" if has_alpha else ".jpg", pixels, quality)[1].tobytes()
     return f"data:image/{'webp' if has_alpha else 'jpeg'};base64,{base64.b64encode(data).decode()}"
+
+
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """With a longer side of `side` px at most."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    if (scale := side / max(height, width)) >= 1:
+        return pixels
+    return cv2.resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)

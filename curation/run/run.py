@@ -224,7 +224,7 @@ class Told:
         self._count.add(found.pop("clips"), found)
         if (begun := time.monotonic()) > self._next:
             with suppress(OSError):  # it is noted at the end, too
-                tallies.tally(self._storage, keep=True)
+                tallies.note(self._storage)
             self._next = time.monotonic() + max(NOTED, 20 * (time.monotonic() - begun))
 
 

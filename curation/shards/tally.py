@@ -93,18 +93,31 @@ COLUMNS = ["clip", "attempt", "verdict", "stage", "reason", "start", "end", "sec
 
 
 def tally(storage: Storage, keep: bool = False) -> Tally:
-    """Count a run. `keep`: and note what its shards add up to in `summary.json`, so that nobody counts those again; for who holds
-    the claim."""
+    """Count a run. `keep`: and note what its shards add up to, see `note`."""
     names = ledger.files(storage)
-    shards = {name: size for name, size in names.items() if name.startswith("shards/")}
+    shards = _shards(names)
+    waiting = {name: size for name, size in names.items() if name not in shards}
+    total = _of_shards(storage, shards, keep)
+    if not waiting:
+        return total
+    return count(storage, names) if attempts(storage, names)[1] else total + count(storage, waiting)
+
+
+def note(storage: Storage) -> None:
+    """Note what a run's shards add up to in `summary.json`, so that nobody counts those again; for who holds the claim."""
+    _of_shards(storage, _shards(ledger.files(storage)), keep=True)
+
+
+def _shards(names: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in names.items() if name.startswith("shards/")}
+
+
+def _of_shards(storage: Storage, shards: Mapping[str, int], keep: bool) -> Tally:
     known, more = _noted(storage, shards)
     total = known + count(storage, more) if more else known
     if keep and more:
         storage.write(NOTE, json.dumps({"shards": _identities(shards), "tally": total.as_dict()}, indent=1))
-    waiting = {name: size for name, size in names.items() if name not in shards}
-    if not waiting:
-        return total
-    return count(storage, names) if attempts(storage, names)[1] else total + count(storage, waiting)
+    return total
 
 
 def _noted(storage: Storage, shards: Mapping[str, int]) -> tuple[Tally, Mapping[str, int]]:

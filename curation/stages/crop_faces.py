@@ -113,7 +113,7 @@ class CropFaces(Stage):
                     continue
                 entity = list(people)[owner]
                 member = f"face.{entity}.{frame}.jpg"
-                sample.files[member] = to_jpeg(image[around(face.box, self.extend_up, self.extend_down)], QUALITY)
+                sample.files[member] = to_jpeg(image[extended(face.box, self.extend_up, self.extend_down)], QUALITY)
                 landmarks = [rounded(point, 2) for point in face.landmarks]
                 meta["faces"].append({"entity": entity, **fact, "landmarks": landmarks, "member": member})
         sample.meta[self.name] = meta
@@ -136,7 +136,7 @@ class CropFaces(Stage):
         return "outside" if max(shares) < self.min_inside else ""
 
 
-def around(box: Sequence[float], up: float = UP, down: float = DOWN) -> tuple[slice, slice]:
+def extended(box: Sequence[float], up: float = UP, down: float = DOWN) -> tuple[slice, slice]:
     """Rows and columns of a face's crop in its frame: the box, and `up` above and `down` below it in heights of it."""
     left, top, right, bottom = box
     height = bottom - top

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from curation.ledger import Unit
 from curation.look import ledgers
 from curation.sample import KEPT
 from curation.shards.clip import Clip, Entity, Ref
+from curation.shards.unit import checksum
 from curation.storage import Storage
 
 PLACE = ("key", "verdict", "shard", "group", "unit", "offset", "size", "crc32")
@@ -105,7 +104,7 @@ class Chosen:
             for start in range(0, len(self), AT_ONCE):
                 rows = self.rows.slice(start, AT_ONCE).to_pylist()
                 for row, blocks in zip(rows, pool.map(lambda row: ledger.read_blocks(self.storage, row), rows), strict=True):
-                    if zlib.crc32(blocks) == row["crc32"]:
+                    if checksum([blocks]) == row["crc32"]:
                         yield row, blocks
                     else:
                         self._leave(row["key"], "unreadable")
@@ -124,7 +123,7 @@ def _kept(table: pa.Table) -> pa.Table:
 def _sample(row: Mapping[str, Any], blocks: bytes) -> Sample:
     """Raises `LeftOut` for names that would lead out of a folder, `ValueError` for what cannot be read."""
     key = row["key"]
-    members = dict(ledger.read_tar(io.BytesIO(blocks + bytes(2 * tarfile.BLOCKSIZE))))
+    members = dict(ledger.read_members(blocks))
     if any(not name.startswith(f"{key}.") or PurePosixPath(name).name != name or name.startswith(".") for name in members):
         raise LeftOut("odd_name")
     found = {name.removeprefix(f"{key}."): data for name, data in members.items()}

@@ -12,7 +12,7 @@ from curation.look.export.chosen import Chosen, LeftOut, Sample
 from curation.look.export.pictures import cutout, decoded, png, with_alpha
 from curation.media.members import from_rle
 from curation.shards.clip import Ref
-from curation.stages.crop_faces import around
+from curation.stages.crop_faces import extended
 
 FOLDER = "msrvtt_personalization_data"
 """What the benchmark's scripts call it. They take every entry of it for a clip, so nothing else stands there."""
@@ -74,7 +74,7 @@ def _files(sample: Sample) -> Iterator[tuple[str, bytes]]:
 def _face(frame: bytes, ref: Ref) -> bytes:
     """Cut out of its frame anew, as the paper extends it, with the person's mask: the member `face.E.F.jpg` has no alpha."""
     assert ref.face
-    place = around(ref.face.box)
+    place = extended(ref.face.box)
     return png(with_alpha(decoded(frame)[place], from_rle(ref.mask.model_dump())[place]))
 
 
