@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, mse_loss, pixel_unshuffle
 
+from curation.models.codecs import codec
+from curation.models.encoders import TextTokens, words_of
 from curation.trainer import flow
-from curation.trainer.codecs import codec
-from curation.trainer.encoders import TextTokens, words_of
 from curation.trainer.flow import Guidance
 from curation.trainer.model import Architecture, DiT
 from curation.trainer.seeds import generator

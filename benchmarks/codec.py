@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from curation.media.picture import Painter
 from curation.media.video import VideoError, frames
-from curation.trainer.codecs import CHANNELS, codec
+from curation.models.codecs import CHANNELS, codec
 
 SIZES = ((64, 64), (128, 128), (256, 144), (512, 288))
 FRAMES, FPS = 17, 24

@@ -26,7 +26,7 @@ LAYERS = [
     {"faults", "fingerprint", "machine"},
 ]
 """Imports run downwards, or sideways within a layer."""
-TRAINER = {"trainer", "fingerprint", "recipe", "shards", "sample", "storage", "store", "media", "console", "stages"}
+TRAINER = {"trainer", "models", "fingerprint", "recipe", "shards", "sample", "storage", "store", "media", "console", "stages"}
 """What the trainer may import: the shard is the only hand-off (of the stages, how words are found in a caption)."""
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from curation.storage import replacing
 from curation.store.sources import Unavailable, hub_says, opened
+from curation.store.weights import weights_digest
 
 OWN = Path(__file__).with_name("store.yaml")
 STAMP = ".verified"
@@ -112,6 +113,16 @@ def path(name: str) -> Path:
     if not _stamped(found):
         _obtain(found)
     return found.path
+
+
+def folder_of(name: str, own: str | None) -> tuple[Path, str]:
+    """A folder of weights and what identifies its content: an entry's, or a user's `own`. Raises `StoreError`."""
+    if own is None:
+        return path(name), entry(name).digest
+    folder = Path(own).expanduser()
+    if not folder.is_dir():
+        raise StoreError(f"no folder {folder}: name one with config.json and the weights")
+    return folder, weights_digest(folder)
 
 
 def is_present(name: str) -> bool:

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from curation.models.encoders import TextEncoder, TextTokens
 from curation.storage import replacing
-from curation.trainer.encoders import TextEncoder, TextTokens
 
 Entry = dict[str, Tensor]
 """What one key stands for: a few named tensors, on the CPU."""

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from curation import recipe
-from curation.trainer import codecs, encoders
+from curation.models import codecs, encoders
+from curation.store import store
 from curation.trainer.augment import Augment
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Sampling
@@ -44,12 +45,20 @@ class Encoders:
 
     def models(self) -> tuple[str, ...]:
         """Names in the store of what these need."""
-        wanted = (
-            (encoders.TEXT_STORE, self.text, self.text_weights),
-            (encoders.IMAGE_STORE, self.image, self.image_weights),
-            (codecs.STORE, self.codec, self.codec_weights),
-        )
-        return tuple(table[name] for table, name, weights in wanted if weights is None and name in table)
+        return tuple(entry for entry, own in self._wanted() if entry and own is None)
+
+    def folders(self) -> list[tuple[Path, str] | tuple[()]]:
+        """Of text, image and codec: the folder of weights and its digest, fetched now if need be; nothing where none are needed.
+        Raises `StoreError`."""
+        return [store.folder_of(entry, own) if entry else () for entry, own in self._wanted()]
+
+    def _wanted(self) -> list[tuple[str | None, str | None]]:
+        """Of text, image and codec: the store's entry, if there is one, and the user's own folder."""
+        return [
+            (encoders.TEXT_STORE.get(self.text), self.text_weights),
+            (encoders.IMAGE_STORE.get(self.image), self.image_weights),
+            (codecs.STORE.get(self.codec), self.codec_weights),
+        ]
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
-from curation.trainer.attention import CrossAttention, Rope, SelfAttention, rope
-from curation.trainer.binding import Binding
 from curation.trainer.errors import TrainerError
+from curation.trainer.layers import Binding, CrossAttention, Rope, SelfAttention, rope
 
 PATCH = (1, 2, 2)
 """Latent frames, rows and columns in a token (PAPER.md §4)."""

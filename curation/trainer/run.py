@@ -82,9 +82,9 @@ def sample(
     from curation.console import say
     from curation.trainer import checkpoint
     from curation.trainer import sample as sampling
-    from curation.trainer.given import of_clip, of_files
+    from curation.trainer.conditions import Parts
     from curation.trainer.model import DiT
-    from curation.trainer.parts import Parts
+    from curation.trainer.sample import of_clip, of_files
 
     if output.suffix != ".mp4":
         raise TrainerError(f"--output {output}: the video's name ends in .mp4")

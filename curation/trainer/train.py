@@ -17,13 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from curation.console import say
 from curation.trainer import checkpoint, flow
 from curation.trainer.batch import Batch
+from curation.trainer.conditions import Parts
 from curation.trainer.config import Config, Training
 from curation.trainer.data import Loader
 from curation.trainer.distributed import Place, joined, spread
 from curation.trainer.flops import step_flops
 from curation.trainer.log import Log
 from curation.trainer.model import PERSONALIZATION, DiT, count_parameters, freeze, parameters_of
-from curation.trainer.parts import Parts
 from curation.trainer.sample import Maker, publish
 from curation.trainer.seeds import generator
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from curation.store import store
+from curation.store.weights import weights_digest
 
 CONTENTS = {"a.txt": b"first", "deep/b.bin": b"\x00" * 1000}
 
@@ -413,3 +414,14 @@ def test_concurrent_processes_fetch_once(home: Path, tmp_path: Path) -> None:
 def test_the_registries_still_hold_what_the_table_says(home: Path, name: str) -> None:
     store.fetch([name])
     assert store.verify(name) == []
+
+
+def test_a_folder_of_ones_own_stands_for_an_entry(home: Path, tmp_path: Path) -> None:
+    declare(home, f"file:{wheel(tmp_path / 'thing.zip')}", root="pkg")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").write_text("{}")
+    assert store.folder_of("thing", None) == (store.path("thing"), store.entry("thing").digest)
+    own, digest = store.folder_of("thing", str(tmp_path / "own"))
+    assert own == tmp_path / "own" and digest == weights_digest(own) != store.entry("thing").digest
+    with pytest.raises(store.StoreError, match="no folder"):
+        store.folder_of("thing", str(tmp_path / "none"))

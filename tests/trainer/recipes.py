@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from tests.trainer import made, tiny
+from tests.tiny import encoders as tiny
+from tests.trainer import made
 
 BUCKETS = [{"frames": 5, "width": 64, "height": 32, "batch": 2}, {"frames": 9, "width": 32, "height": 32, "batch": 4}]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curation.trainer.binding import Binding
+from curation.trainer.layers import Binding
 
 pytestmark = pytest.mark.trainer
 B, N, TOKENS, D, K, TEXT = 2, 3, 5, 10, 4, 7

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from curation.models.codecs import codec
+from curation.models.encoders import TextTokens, text_encoder, words_of
 from curation.trainer.cache import Cache, CachedText
-from curation.trainer.codecs import codec
-from curation.trainer.encoders import TextTokens, text_encoder, words_of
-from tests.trainer import tiny
+from tests.tiny import encoders as tiny
 
 pytestmark = pytest.mark.trainer
 

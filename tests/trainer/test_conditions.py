@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from curation.models.encoders import image_encoder, text_encoder
 from curation.trainer.augment import Augment
 from curation.trainer.batch import Reference
 from curation.trainer.conditions import Conditioner
-from curation.trainer.encoders import image_encoder, text_encoder
 from curation.trainer.seeds import generator
-from tests.trainer import tiny
+from tests.tiny import encoders as tiny
 
 pytestmark = pytest.mark.trainer
 
@@ -33,7 +33,7 @@ REFERENCES = [
 
 @pytest.fixture(scope="module")
 def conditioner(tmp_path_factory) -> Conditioner:
-    text = text_encoder("minilm", "cpu", weights=str(tiny.minilm(Path(tmp_path_factory.mktemp("text")) / "minilm")), length=20)
+    text = text_encoder("minilm", "cpu", folder=str(tiny.minilm(Path(tmp_path_factory.mktemp("text")) / "minilm")), length=20)
     return Conditioner(text, image_encoder("patches", "cpu"), slots=3, words=2, augment=Augment())
 
 

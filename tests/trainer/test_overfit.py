@@ -15,13 +15,13 @@ import torch
 import yaml
 from torch import Tensor
 
+from curation.models.codecs import pictures, pixels
 from curation.trainer import checkpoint, run
 from curation.trainer import config as configs
 from curation.trainer.batch import Reference
-from curation.trainer.given import of_clip
+from curation.trainer.conditions import Parts
 from curation.trainer.model import DiT
-from curation.trainer.parts import Parts, pictures, pixels
-from curation.trainer.sample import Maker, publish
+from curation.trainer.sample import Maker, of_clip, publish
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 

@@ -18,8 +18,7 @@ from curation.trainer import run
 from curation.trainer.batch import Reference
 from curation.trainer.buckets import Bucket
 from curation.trainer.errors import TrainerError
-from curation.trainer.given import of_clip, of_files
-from curation.trainer.sample import publish
+from curation.trainer.sample import of_clip, of_files, publish
 from tests.trainer import made, recipes
 
 pytestmark = pytest.mark.trainer

@@ -1,4 +1,4 @@
-"""Frozen networks of others: where their weights lie, how they are loaded, how they run."""
+"""Frozen networks of others: how they are loaded, how they run."""
 
 from __future__ import annotations
 
@@ -11,44 +11,33 @@ from typing import Any
 
 import torch
 
-from curation.store import store
-from curation.store.weights import weights_digest
-from curation.trainer.errors import TrainerError
-
 UNUSED = ("pooler.", "logit_scale", "visual_projection.", "text_projection.")
 """Parts of a network that are never asked for, so a checkpoint may lack them."""
 
 
-def folder_of(entry: str, weights: str | None) -> tuple[Path, str]:
-    """A folder of weights and what identifies its content: of a store entry, or of `weights`, a folder on this machine."""
-    if weights is None:
-        found = store.path(entry)
-        return found, store.entry(entry).digest
-    folder = Path(weights).expanduser()
-    if not folder.is_dir():
-        raise TrainerError(f"no folder {folder}: `weights` names one with config.json and the weights")
-    return folder, weights_digest(folder)
+class WrongWeights(ValueError):
+    """One line: what a folder of weights is, and what was wanted."""
 
 
 def loaded(cls: Any, folder: Path, device: str | torch.device, dtype: torch.dtype, **knobs: Any) -> Any:
     """`cls.from_pretrained`, from the folder alone; in evaluation, without gradients.
 
-    Raises `TrainerError` when the folder holds another network: the libraries only warn, and draw what is missing at random.
+    Raises `WrongWeights` when the folder holds another network: the libraries only warn, and draw what is missing at random.
     """
     expected = getattr(getattr(cls, "config_class", None), "model_type", None)
     try:
         stated = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = stated.get("model_type", expected)
         if "_class_name" in stated and stated["_class_name"] != cls.__name__:
-            raise TrainerError(f"{folder} holds a {stated['_class_name']}, not a {cls.__name__}")
+            raise WrongWeights(f"{folder} holds a {stated['_class_name']}, not a {cls.__name__}")
         if expected and kind not in (expected, _whole(expected)):
-            raise TrainerError(f"{folder} holds a {kind!r} network, not a {expected!r}")
+            raise WrongWeights(f"{folder} holds a {kind!r} network, not a {expected!r}")
         with _quiet(cls.__module__.partition(".")[0]):
             network, found = cls.from_pretrained(folder, local_files_only=True, dtype=dtype, output_loading_info=True, **knobs)
     except (OSError, ValueError, RuntimeError) as error:
-        raise TrainerError(f"{folder} cannot be loaded as {cls.__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise WrongWeights(f"{folder} cannot be loaded as {cls.__name__}: {' '.join(str(error).split())[:300]}") from error
     if missing := sorted(key for key in found["missing_keys"] if not key.startswith(UNUSED)):
-        raise TrainerError(f"{folder} lacks {len(missing)} weights of {cls.__name__}, {missing[0]} among them")
+        raise WrongWeights(f"{folder} lacks {len(missing)} weights of {cls.__name__}, {missing[0]} among them")
     return network.eval().requires_grad_(False).to(device)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curation.trainer.attention import CrossAttention, SelfAttention, rope, rotate
+from curation.trainer.layers import CrossAttention, SelfAttention, rope, rotate
 
 pytestmark = pytest.mark.trainer
 GRID = (4, 5, 6)

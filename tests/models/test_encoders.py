@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from curation.models.encoders import IMAGENET, LENGTHS, OPENAI, TextTokens, fit, image_encoder, text_encoder, words_of
 from curation.store import store
-from curation.trainer.encoders import IMAGENET, LENGTHS, OPENAI, TextTokens, fit, image_encoder, text_encoder, words_of
-from curation.trainer.errors import TrainerError
-from tests.trainer import tiny
+from tests.tiny import encoders as tiny
 
-pytestmark = pytest.mark.trainer
+pytestmark = [pytest.mark.trainer, pytest.mark.usefixtures("one_thread")]
 
 CAPTION = "a woman in a mask and coat, the dog"
 WOMAN, MASK, COMMA = (2, 7), (13, 17), (26, 27)
@@ -105,7 +104,7 @@ def test_a_word_depends_on_its_prompt(weights):
 def test_minilm_of_the_store_is_encoded_as_transformers_does():
     from transformers import AutoModel, AutoTokenizer
 
-    encoder = text_encoder("minilm", "cpu")
+    encoder = text_encoder("minilm", "cpu", *store.folder_of("minilm", None))
     assert (encoder.dim, encoder.length) == (384, LENGTHS["minilm"])
     tokens = encoder(["A woman wearing a green-capped hat.", ""])
     folder = store.path("minilm")
@@ -187,7 +186,7 @@ def test_patches_are_an_orthonormal_transform_and_know_their_place():
 
 
 def test_patches_of_a_real_frame_have_roughly_unit_variance():
-    from tests.trainer.clips import frames
+    from tests.models.frames import frames
 
     pictures = frames(1, 64, 64)[:, 0].float() / 255
     numbers = image_encoder("patches", "cpu")(pictures)[..., :192]
@@ -218,14 +217,14 @@ def test_the_dtype_is_the_networks_own_and_part_of_the_identity(weights):
 def test_what_the_folder_does_not_hold_is_said_in_one_line(weights, tmp_path):
     for call, message in {
         (lambda: image_encoder("dinov2", "cpu", str(weights / "mae")), "holds a 'vit_mae' network"),
-        (lambda: image_encoder("dinov2", "cpu", str(tmp_path / "none")), "no folder"),
+        (lambda: image_encoder("dinov2", "cpu", str(tmp_path / "none")), "cannot be loaded"),
         (lambda: image_encoder("dinov2", "cpu", str(tmp_path)), "config.json"),
         (lambda: image_encoder("dino", "cpu"), "no image encoder 'dino'; known: patches"),
         (lambda: text_encoder("bert", "cpu"), "no text encoder 'bert'; known: minilm"),
         (lambda: text_encoder("minilm", "cpu", str(weights / "minilm"), length=41), "40 positions"),
         (lambda: image_encoder("patches", "cpu")(torch.zeros(1, 3, 32, 32)), r"\[M,3,64,64\]"),
     }:
-        with pytest.raises(TrainerError, match=message) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
 
@@ -238,7 +237,7 @@ def test_weights_that_are_missing_are_not_drawn_at_random(weights, tmp_path):
     folder = shutil.copytree(weights / "dinov2", tmp_path / "part")
     kept = {key: value for key, value in load_file(folder / "model.safetensors").items() if not key.startswith("layernorm")}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(TrainerError, match="lacks 2 weights of Dinov2Model, layernorm.bias"):
+    with pytest.raises(ValueError, match="lacks 2 weights of Dinov2Model, layernorm.bias"):
         image_encoder("dinov2", "cpu", str(folder))
 
 

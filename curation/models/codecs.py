@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from curation.trainer import dct
-from curation.trainer.errors import TrainerError
-from curation.trainer.pretrained import folder_of, frozen, loaded
+from curation.models import dct
+from curation.models.pretrained import frozen, loaded
 
 STORE = {"cogvideox": "cogvideox-vae"}
 """Name of a codec → its weights in the store; "dct" has none."""
@@ -35,24 +35,24 @@ class Codec(ABC):
     """Two codecs that give the same latents have the same; for caches."""
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """C, T, H, W of the latents of a clip. Raises `TrainerError` for sizes the codec cannot take."""
+        """C, T, H, W of the latents of a clip. Raises `ValueError` for sizes the codec cannot take."""
         if frames < 1 or frames % self.step != 1 % self.step or height % 8 or width % 8 or not height * width:
             fits = f"1 + {self.step}·n frames and sides that are multiples of 8"
-            raise TrainerError(f"the codec takes {fits}, not {frames} frames of {width}×{height}")
+            raise ValueError(f"the codec takes {fits}, not {frames} frames of {width}×{height}")
         return self.channels, 1 + (frames - 1) // 4, height // 8, width // 8
 
     def encode(self, video: Tensor) -> Tensor:
-        """float [B,3,F,H,W] in [−1, 1] → float32 [B,C,1+(F−1)/4,H/8,W/8]. Raises `TrainerError` for other shapes."""
+        """float [B,3,F,H,W] in [−1, 1] → float32 [B,C,1+(F−1)/4,H/8,W/8]. Raises `ValueError` for other shapes."""
         if video.ndim != 5 or video.shape[1] != 3:
-            raise TrainerError(f"a video is [B,3,F,H,W], not {list(video.shape)}")
+            raise ValueError(f"a video is [B,3,F,H,W], not {list(video.shape)}")
         self.shape(*video.shape[2:])
         with frozen(video.device):
             return self._encode(video)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The inverse, float32; values may leave [−1, 1]. Raises `TrainerError` for shapes that `encode` does not give."""
+        """The inverse, float32; values may leave [−1, 1]. Raises `ValueError` for shapes that `encode` does not give."""
         if latents.ndim != 5 or latents.shape[1] != self.channels:
-            raise TrainerError(f"latents are [B,{self.channels},T,H,W], not {list(latents.shape)}")
+            raise ValueError(f"latents are [B,{self.channels},T,H,W], not {list(latents.shape)}")
         _, _, frames, height, width = latents.shape
         self.shape(4 * frames - 3, 8 * height, 8 * width)
         with frozen(latents.device):
@@ -75,7 +75,7 @@ class Dct(Codec):
 
     def __init__(self, device: str | torch.device, channels: int = CHANNELS):
         if not 1 <= channels <= 768:
-            raise TrainerError(f"the dct codec keeps 1 to 768 coefficients, not {channels}")
+            raise ValueError(f"the dct codec keeps 1 to 768 coefficients, not {channels}")
         spread = dct.spread(4)
         self.kept = sorted(range(768), key=lambda i: (-spread[i], i))[:channels]
         """Which rows of `dct.basis(4)`."""
@@ -124,21 +124,31 @@ class CogVideoX(Codec):
 def codec(
     name: str,
     device: str | torch.device,
-    weights: str | None = None,
+    folder: str | Path = "",
+    digest: str = "",
     *,
     dtype: torch.dtype = torch.float32,
     channels: int = CHANNELS,
 ) -> Codec:
-    """ "cogvideox" or "dct". `weights`: a folder instead of the store's; `dtype`: the network's own; `channels`: those of "dct".
+    """ "cogvideox" or "dct". `folder`: the weights; `digest`: what they are; `dtype`: the network's own; `channels`: "dct"'s.
 
-    Raises `TrainerError` when the weights are not what the name says, `StoreError` when they cannot be had.
+    Raises `ValueError` (`WrongWeights`) when the weights are not what the name says.
     """
     if name == "dct":
         return Dct(device, channels)
     if name not in STORE:
-        raise TrainerError(f"no codec {name!r}; known: dct, {', '.join(STORE)}")
-    folder, digest = folder_of(STORE[name], weights)
+        raise ValueError(f"no codec {name!r}; known: dct, {', '.join(STORE)}")
     from diffusers import AutoencoderKLCogVideoX
 
-    network = loaded(AutoencoderKLCogVideoX, folder, device, dtype)
+    network = loaded(AutoencoderKLCogVideoX, Path(folder), device, dtype)
     return CogVideoX(network, f"{name}:{digest}:{dtype}")
+
+
+def pixels(video: torch.Tensor) -> torch.Tensor:
+    """uint8 [B,F,3,H,W] → float [B,3,F,H,W] in −1..1, the codecs' input."""
+    return video.transpose(1, 2).float() / 127.5 - 1
+
+
+def pictures(video: torch.Tensor) -> torch.Tensor:
+    """Back: float [B,3,F,H,W] in −1..1 → uint8 [B,F,3,H,W]."""
+    return ((video.transpose(1, 2).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from curation.trainer import dct
-from curation.trainer.errors import TrainerError
-from curation.trainer.pretrained import folder_of, frozen, loaded
+from curation.models import dct
+from curation.models.pretrained import WrongWeights, frozen, loaded
 
 TEXT_STORE = {"minilm": "minilm", "t5": "t5-v1_1-xxl-encoder", "clip": "clip-vit-large-patch14"}
 """Name of a text encoder → its weights in the store."""
@@ -108,18 +108,19 @@ def _within(offsets: Sequence[Span], span: Span | None) -> list[int]:
 def text_encoder(
     name: str,
     device: str | torch.device,
-    weights: str | None = None,
+    folder: str | Path = "",
+    digest: str = "",
     *,
     dtype: torch.dtype = torch.float32,
     length: int | None = None,
 ) -> TextEncoder:
-    """ "minilm", "t5" or "clip". `weights`: a folder (tokenizer and network) instead of the store's; `dtype`: the network's own.
+    """ "minilm", "t5" or "clip". `folder`: tokenizer and network; `digest`: what they are; `dtype`: the network's own.
 
-    Raises `TrainerError` when the weights are not what the name says, `StoreError` when they cannot be had.
+    Raises `ValueError` (`WrongWeights`) when the weights are not what the name says.
     """
     if name not in TEXT_STORE:
-        raise TrainerError(f"no text encoder {name!r}; known: {', '.join(TEXT_STORE)}")
-    folder, digest = folder_of(TEXT_STORE[name], weights)
+        raise ValueError(f"no text encoder {name!r}; known: {', '.join(TEXT_STORE)}")
+    folder = Path(folder)
     from transformers import AutoTokenizer, BertModel, CLIPTextModel, T5EncoderModel
 
     cls = {"minilm": BertModel, "t5": T5EncoderModel, "clip": CLIPTextModel}[name]
@@ -128,10 +129,10 @@ def text_encoder(
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
         hint = " (spiece.model needs the package sentencepiece)" if (folder / "spiece.model").exists() else ""
-        raise TrainerError(f"{folder}: no tokenizer{hint}: {' '.join(str(error).split())[:200]}") from error
+        raise WrongWeights(f"{folder}: no tokenizer{hint}: {' '.join(str(error).split())[:200]}") from error
     length = length or LENGTHS[name]
     if length > getattr(network.config, "max_position_embeddings", length):
-        raise TrainerError(f"{name} has {network.config.max_position_embeddings} positions, not {length}")
+        raise ValueError(f"{name} has {network.config.max_position_embeddings} positions, not {length}")
     return TextEncoder(tokenizer, network, length, f"{name}:{digest}:{dtype}:{length}")
 
 
@@ -158,28 +159,27 @@ class ImageEncoder:
     def __call__(self, images: Tensor) -> Tensor:
         """float [M,3,side,side] in 0..1, RGB → float32 [M,tokens,dim]."""
         if images.shape[1:] != (3, self.side, self.side):
-            raise TrainerError(f"pictures are [M,3,{self.side},{self.side}], not {list(images.shape)}; `fit` makes them so")
+            raise ValueError(f"pictures are [M,3,{self.side},{self.side}], not {list(images.shape)}; `fit` makes them so")
         with frozen(self.device):
             return self._network((images.to(self.device).float() - self._mean) / self._std).float()
 
 
 def image_encoder(
-    name: str, device: str | torch.device, weights: str | None = None, *, dtype: torch.dtype = torch.float32
+    name: str, device: str | torch.device, folder: str | Path = "", digest: str = "", *, dtype: torch.dtype = torch.float32
 ) -> ImageEncoder:
     """ "dinov2" (256 tokens; CLS dropped), "clip" (256; second-to-last block), "mae" (196; nothing masked) or "patches" (64).
 
-    The numbers are the ViT-L's of PAPER.md §4. `weights`, `dtype` and errors as for `text_encoder`.
+    The numbers are the ViT-L's of PAPER.md §4. `folder`, `digest`, `dtype` and errors as for `text_encoder`.
     """
     if name == "patches":
         return ImageEncoder(_Patches(device), device, side=PATCHES, tokens=64, dim=208, normalise=HALF, identity="patches")
     if name not in IMAGE_STORE:
-        raise TrainerError(f"no image encoder {name!r}; known: patches, {', '.join(IMAGE_STORE)}")
-    folder, digest = folder_of(IMAGE_STORE[name], weights)
+        raise ValueError(f"no image encoder {name!r}; known: patches, {', '.join(IMAGE_STORE)}")
     from transformers import CLIPVisionModel, Dinov2Model, ViTMAEModel
 
     cls = {"dinov2": Dinov2Model, "clip": CLIPVisionModel, "mae": ViTMAEModel}[name]
     knobs = {"mask_ratio": 0.0} if name == "mae" else {}
-    network = loaded(cls, folder, device, dtype, **knobs)
+    network = loaded(cls, Path(folder), device, dtype, **knobs)
     config = network.config
     side = 224 if name == "dinov2" else config.image_size  # DINOv2's positions are for 518 px; it interpolates them
     return ImageEncoder(

@@ -1,10 +1,11 @@
-"""Attention of the transformer's blocks: over the video itself, with rotary places in time, height and width; over a context."""
+"""Layers of the transformer: attention over the video itself, with rotary places in time, height and width; attention over a
+context; and the binding of a reference image to the word it stands for (PAPER.md §4)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import rms_norm, scaled_dot_product_attention
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 BASE = 10_000.0
 """Largest wavelength of the rotary embedding over 2π, in patches. RoFormer's; not stated by the papers."""
@@ -94,3 +95,30 @@ class CrossAttention(Attention):
         seen = (mask[:, None] | ~there)[:, None]  # a row that may look at nothing is NaN in some kernels
         mixed = self.attend(self.q_norm(self.split(self.q(x))), self.k_norm(k), v, seen)
         return mixed.masked_fill(~there, 0.0)
+
+
+class Binding(nn.Module):
+    """f_n = Linear([x_n, w_n repeated for each token]) + x_n + index_n, for all slots one after the other.
+
+    x_n are image n's tokens of `image_dim` channels; w_n its word's `words` tokens of `text_dim` channels out of the full
+    prompt's embeddings, zero-padded or cropped to that many and flattened. The Linear is shared by all slots, `index` is learnt,
+    one vector per slot. `use_words=False` leaves w_n out: the papers' ablation.
+    """
+
+    def __init__(self, *, image_dim: int, text_dim: int, words: int, slots: int, use_words: bool = True):
+        super().__init__()
+        self.image_dim, self.use_words = image_dim, use_words
+        self.linear = nn.Linear(image_dim + words * text_dim * use_words, image_dim)
+        self.index = nn.Parameter(torch.zeros(slots, image_dim))
+
+    def forward(self, images: Tensor, words: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """images [B,N,l,image_dim], words [B,N,K,text_dim], slots bool [B,N] → tokens [B,N·l,image_dim], mask bool [B,N·l].
+
+        N may be less than `slots`. Tokens of an empty slot are zero and masked.
+        """
+        of_image, of_words = self.linear.weight.split([self.image_dim, self.linear.in_features - self.image_dim], 1)
+        bound = linear(images, of_image, self.linear.bias) + images + self.index[: images.shape[1], None].to(images.dtype)
+        if self.use_words:  # the word is the same for all tokens of an image: project it once, not l times
+            bound = bound + linear(words.flatten(2), of_words)[:, :, None]
+        bound = bound.masked_fill(~slots[:, :, None, None], 0.0)
+        return bound.flatten(1, 2), slots.repeat_interleave(images.shape[2], 1)
