@@ -1,13 +1,13 @@
 """Does the binding bind? A small world in which a picture alone does not tell whose it is: the papers' ablation (PAPER.md §4).
 
-    python benchmarks/binding_world.py [--steps 400] [--sided] [--places] [--sheet /tmp/world.png]
+    python benchmarks/binding_world.py [--steps 400] [--sided] [--positions] [--sheet /tmp/world.png]
 
 A clip shows two of three shapes side by side, drifting; its caption names both. The references are two striped discs, one of
 each shape's colour, in random order: only the word that a disc is bound to says whose colour it is. A tiny transformer is
 trained twice on the same clips, with words and without. Then captions are sampled twice from the same noise, the discs' words
 exchanged in between, and shapes and colours are measured. Without words the model cannot tell the two apart, so at best half of
 its videos are right. One JSON line per figure; `--sheet` draws what was sampled; `--sided` has the caption say which shape is
-left, `--places` is the model's knob.
+left, `--positions` is the model's knob.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def conditions(world: Scenes, chance: torch.Generator) -> dict[str, Tensor]:
     }
 
 
-def new_model(use_words: bool, places: bool = False) -> DiT:
+def new_model(use_words: bool, positions: bool = False) -> DiT:
     """2.0M parameters; no self-conditioning and no dropout, which would only cost time here."""
     cheap: dict[str, Any] = {"slots": 2, "words": 1, "self_conditioning": False, "dropout": 0.0}
-    chosen = Architecture(size="tiny", **cheap, use_words=use_words, places=places)
+    chosen = Architecture(size="tiny", **cheap, use_words=use_words, positions=positions)
     met = {"channels": CODEC.channels, "text_dim": len(VOCABULARY) + LENGTH}
     return DiT(chosen.size_with(**met, image_dim=3 * PATCH**2, image_tokens=(DISC // PATCH) ** 2))
 
@@ -174,7 +174,7 @@ def imagine(model: DiT, world: Scenes, count: int = 20) -> Tensor:
     model.eval()
     told = conditions(world, generator("discs"))
     shape = (len(world.captions), *CODEC.shape(FRAMES, HEIGHT, WIDTH))
-    velocity: flow.Velocity = lambda z, t, guess, condition: model(z, t, **told)  # noqa: E731
+    velocity: flow.Velocity = lambda z, t, self_cond, condition: model(z, t, **told)  # noqa: E731
     knobs = {"count": count, "shift": 1.0, "guidance": Guidance(text_scale=0, image_scale=0)}
     return CODEC.decode(flow.sample(velocity, shape, **knobs, generator=generator("noise"))).clamp(-1, 1)
 
@@ -220,13 +220,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=64, help="captions to sample, each twice")
     parser.add_argument("--only", choices=["words", "none"])
     parser.add_argument("--sided", action="store_true")
-    parser.add_argument("--places", action="store_true")
+    parser.add_argument("--positions", action="store_true")
     parser.add_argument("--sheet", type=Path)
     chosen = parser.parse_args()
     for name, use_words in (("words", True), ("none", False)):
         if chosen.only not in (None, name):
             continue
-        model, start, losses = new_model(use_words, chosen.places), time.process_time(), []
+        model, start, losses = new_model(use_words, chosen.positions), time.process_time(), []
         for step, loss in enumerate(train(model, chosen.steps, chosen.sided), 1):
             losses.append(loss)
             if step % chosen.every == 0 or step == chosen.steps:

@@ -111,12 +111,12 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.99), fused=True)
 
     def __call__(self) -> None:
-        z, guess = flow.noised(self.x0, self.noise, self.t), None
+        z, self_cond = flow.noised(self.x0, self.noise, self.t), None
         with self.bench.half():
             if self.model.size.self_conditioning:
                 with torch.no_grad():
-                    guess = flow.estimate(z, self.model(z, self.t, **self.conditions), self.t)
-            velocity = self.model(z, self.t, **self.conditions, guess=guess)
+                    self_cond = flow.estimate(z, self.model(z, self.t, **self.conditions), self.t)
+            velocity = self.model(z, self.t, **self.conditions, self_cond=self_cond)
         mse_loss(velocity, flow.target(self.x0, self.noise)).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.05)
         self.optimizer.step()
@@ -133,7 +133,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--height", type=int, default=288 if gpu else 128)
     parser.add_argument("--compile", action="store_true", help="torch.compile, block by block")
     parser.add_argument("--checkpointing", action="store_true")
-    parser.add_argument("--no-guess", action="store_true", help="no self-conditioning")
+    parser.add_argument("--no-self-conditioning", action="store_true", help="no self-conditioning")
     parser.add_argument("--rounds", type=int, default=10 if gpu else 3)
     return parser.parse_args()
 
@@ -141,7 +141,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     chosen = arguments()
     bench = Bench(chosen.rounds)
-    architecture = Architecture(size=chosen.size, checkpointing=chosen.checkpointing, self_conditioning=not chosen.no_guess)
+    architecture = Architecture(
+        size=chosen.size, checkpointing=chosen.checkpointing, self_conditioning=not chosen.no_self_conditioning
+    )
     size = architecture.size_with(channels=16, text_dim=4096, image_dim=1024, image_tokens=256)
     shape = (chosen.batch, 16, 1 + (chosen.frames - 1) // 4, chosen.height // 8, chosen.width // 8)
     step = Step(bench, size, shape, chosen.compile)

@@ -86,15 +86,15 @@ def words_of(tokens: TextTokens, spans: Sequence[Sequence[Span | None]], count: 
 
     Zero-padded or cropped to `count` (PAPER.md §4). None and a span beyond the cut have no tokens. N: the longest row of `spans`.
     """
-    place = torch.zeros(len(spans), max(map(len, spans), default=0), count, dtype=torch.long)
-    there = torch.zeros(place.shape, dtype=torch.bool)
+    index = torch.zeros(len(spans), max(map(len, spans), default=0), count, dtype=torch.long)
+    there = torch.zeros(index.shape, dtype=torch.bool)
     for b, row in enumerate(spans):
         for n, span in enumerate(row):
             found = _within(tokens.offsets[b], span)[:count]
-            place[b, n, : len(found)] = torch.tensor(found, dtype=torch.long)
+            index[b, n, : len(found)] = torch.tensor(found, dtype=torch.long)
             there[b, n, : len(found)] = True
     device = tokens.embeddings.device
-    words = tokens.embeddings[torch.arange(len(spans), device=device)[:, None, None], place.to(device)]
+    words = tokens.embeddings[torch.arange(len(spans), device=device)[:, None, None], index.to(device)]
     return words.masked_fill(~there.to(device)[..., None], 0.0)
 
 
@@ -218,11 +218,11 @@ class _Patches:
     def __init__(self, device: str | torch.device):
         self.rows = (dct.basis(1) / torch.tensor(dct.spread(1), dtype=torch.float64)[:, None]).float().to(device)
         ones = torch.eye(8, device=device)
-        self.place = torch.cat([ones.repeat_interleave(8, 0), ones.repeat(8, 1)], 1)
+        self.index = torch.cat([ones.repeat_interleave(8, 0), ones.repeat(8, 1)], 1)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         patches = pictures.unflatten(3, (8, 8)).unflatten(2, (8, 8)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return torch.cat([patches @ self.rows.T, self.place.expand(len(pictures), -1, -1)], 2)
+        return torch.cat([patches @ self.rows.T, self.index.expand(len(pictures), -1, -1)], 2)
 
 
 def fit(images: Sequence[Tensor], side: int) -> Tensor:

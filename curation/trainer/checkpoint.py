@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from curation.storage import publish
-from curation.trainer.distributed import Place
+from curation.trainer.distributed import Process
 from curation.trainer.errors import TrainerError
 
 WEIGHTS = "weights.safetensors"
@@ -54,30 +54,30 @@ class State:
         return {"model": weights, "optimizer": moments, "average": self.average}
 
 
-def save(out: Path, step: int, state: State, loader: dict[str, Any], place: Place, keep: int) -> None:
+def save(out: Path, step: int, state: State, loader: dict[str, Any], process: Process, keep: int) -> None:
     """Write one checkpoint: the state by torch's distributed checkpoint, each rank's place in the data, the averaged weights.
 
     It gets its name when all is written, so a checkpoint that has one is whole; all but the newest `keep` go.
     """
     target = folder(out, step)
     temporary = target.with_name(f".{target.name}.tmp")  # one name for all ranks
-    if place.leads:
+    if process.leads:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    place.barrier()
+    process.barrier()
     with _quietly():
-        dcp.save(state.tensors(), checkpoint_id=temporary, no_dist=place.world == 1)
-    (temporary / f"loader-{place.rank:05d}.json").write_text(json.dumps(loader))
+        dcp.save(state.tensors(), checkpoint_id=temporary, no_dist=process.world == 1)
+    (temporary / f"loader-{process.rank:05d}.json").write_text(json.dumps(loader))
     whole = {name: value.detach().cpu().contiguous() for name, value in _gathered(state.average)}
-    if place.leads:
+    if process.leads:
         save_file(whole, temporary / WEIGHTS)
-    place.barrier()
-    if place.leads:
+    process.barrier()
+    if process.leads:
         shutil.rmtree(target, ignore_errors=True)
         publish(temporary, target)
         for old in steps(out)[:-keep]:
             shutil.rmtree(folder(out, old))
-    place.barrier()
+    process.barrier()
 
 
 def _gathered(average: Averages) -> Iterator[tuple[str, torch.Tensor]]:
@@ -94,18 +94,18 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def restore(out: Path, step: int, state: State, place: Place) -> dict[str, Any]:
+def restore(out: Path, step: int, state: State, process: Process) -> dict[str, Any]:
     """Load a checkpoint of this run in place. Returns this rank's place in the data. Raises `TrainerError`."""
     source = folder(out, step)
     ranks = len(list(source.glob("loader-*.json")))
-    if ranks != place.world:
-        raise TrainerError(f"{source} was written by {ranks} processes, these are {place.world}")
+    if ranks != process.world:
+        raise TrainerError(f"{source} was written by {ranks} processes, these are {process.world}")
     tensors = state.tensors()
     with _quietly():
-        dcp.load(tensors, checkpoint_id=source, no_dist=place.world == 1)
+        dcp.load(tensors, checkpoint_id=source, no_dist=process.world == 1)
     whole = {"model_state_dict": tensors["model"], "optim_state_dict": tensors["optimizer"]}
     set_state_dict(state.model, state.optimizer, **whole)
-    return json.loads((source / f"loader-{place.rank:05d}.json").read_text())
+    return json.loads((source / f"loader-{process.rank:05d}.json").read_text())
 
 
 def weights(path: Path) -> Averages:

@@ -70,12 +70,12 @@ class Conditioner:
         device = tokens.embeddings.device
         spans = [[r.span for r in row[: self.slots]] for row in references]
         words = words_of(tokens, [row + [None] * (self.slots - len(row)) for row in spans], self.words)
-        place = [(b, n) for b, row in enumerate(spans) for n in range(len(row))]
+        filled = [(b, n) for b, row in enumerate(spans) for n in range(len(row))]
         slots = torch.zeros(len(spans), self.slots, dtype=torch.bool, device=device)
         images = torch.zeros(len(spans), self.slots, self.image.tokens, self.image.dim, device=device)
-        if place:
-            pictures = [self._picture(references[b][n], device, generator) for b, n in place]
-            rows, columns = (torch.tensor(index, device=device) for index in zip(*place, strict=True))
+        if filled:
+            pictures = [self._picture(references[b][n], device, generator) for b, n in filled]
+            rows, columns = (torch.tensor(index, device=device) for index in zip(*filled, strict=True))
             slots[rows, columns] = True
             images[rows, columns] = self.image(fit(pictures, self.image.side)).to(images.dtype)
         return Conditions(tokens.embeddings, tokens.mask, images, words, slots)

@@ -79,13 +79,13 @@ class Training:
     lr: Annotated[float, Field(gt=0)] = 1e-4
     betas: Annotated[list[float], Field(min_length=2, max_length=2)] = field(default_factory=lambda: [0.9, 0.99])
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(gt=0)] = 0.05
+    max_norm: Annotated[float, Field(gt=0)] = 0.05
     """Largest norm of the gradient."""
     drop_text: Share = 0.1
     """How often a sample's text is set to zero, for guidance."""
     drop_images: Share = 0.1
     """How often its images are, independently."""
-    guess: Share = 0.9
+    self_conditioning: Share = 0.9
     """How often the model is given its own estimate (self-conditioning)."""
     shift: Annotated[float, Field(gt=0)] | None = None
     """α of the times' shift t' = αt/(1+(α−1)t); null: by the number of tokens (`flow.resolution_shift`). Not stated by the

@@ -19,7 +19,7 @@ Parallel = Literal["ddp", "fsdp"]
 
 
 @dataclass(frozen=True)
-class Place:
+class Process:
     """This process: its rank of `world`, and the device it computes on."""
 
     rank: int
@@ -46,7 +46,7 @@ class Place:
 
 
 @contextmanager
-def joined() -> Iterator[Place]:
+def joined() -> Iterator[Process]:
     """Join the group that the environment describes (torchrun sets WORLD_SIZE); a group that Ray Train made is taken as it is."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = torch.cuda.is_available()
@@ -58,25 +58,25 @@ def joined() -> Iterator[Place]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
         there = dist.is_initialized()
-        place = Place(dist.get_rank() if there else 0, dist.get_world_size() if there else 1, device)
-        yield place
-        place.barrier()  # none leaves while another still talks to it
+        process = Process(dist.get_rank() if there else 0, dist.get_world_size() if there else 1, device)
+        yield process
+        process.barrier()  # none leaves while another still talks to it
     finally:
         if ours:
             dist.destroy_process_group()
 
 
-def spread(model: nn.Module, blocks: list[nn.Module], place: Place, how: Parallel, half: bool) -> nn.Module:
+def parallelize(model: nn.Module, blocks: list[nn.Module], process: Process, how: Parallel, half: bool) -> nn.Module:
     """The model on all processes: replicated (`ddp`), or its parameters, gradients and optimiser states sharded (`fsdp`: FSDP2, a
     group per block, gathered in bfloat16 when `half`). Alone: as it is."""
-    if place.world == 1:
+    if process.world == 1:
         return model
     if how == "fsdp":
-        mesh = init_device_mesh(place.device.type, (place.world,))
+        mesh = init_device_mesh(process.device.type, (process.world,))
         kind = torch.bfloat16 if half else None  # of the parameters; times and latents the model casts itself, where it must
         policy = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for block in blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)  # the averaged weights can take its place
         return model
-    return DistributedDataParallel(model, device_ids=[place.device.index] if place.device.type == "cuda" else None)
+    return DistributedDataParallel(model, device_ids=[process.device.index] if process.device.type == "cuda" else None)

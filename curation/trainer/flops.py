@@ -9,7 +9,7 @@ def forward_flops(size: Size, tokens: int, text_tokens: int, slots: int | None =
     """Floating-point operations of one forward pass over one video: matrix products only, a multiply–add is two.
 
     `tokens` is what `DiT.tokens` says of the latents, `text_tokens` the padded length of the text, `slots` the padded number of
-    reference images (`size.slots` when None). Masked tokens count: they are computed. `places` do not: once per batch. A test
+    reference images (`size.slots` when None). Masked tokens count: they are computed. `positions` do not: once per batch. A test
     holds this to torch's own counter.
     """
     width = size.width

@@ -89,7 +89,7 @@ def steps_for(width: int) -> int:
 Condition = Literal["IT", "I", "T", ""]
 """What a pass of the model is told: the images, the text, both or neither."""
 Velocity = Callable[[Tensor, Tensor, Tensor | None, Condition], Tensor]
-"""(z [B,C,T,H,W], t [B], guess of x₀ or None, condition) → velocity [B,C,T,H,W]: a model with a batch's captions and images."""
+"""(z [B,C,T,H,W], t [B], an estimate or None, condition) → velocity [B,C,T,H,W]: a model with a batch's captions and images."""
 
 
 def weights(guidance: Guidance, t: float) -> dict[Condition, float]:
@@ -110,7 +110,7 @@ def weights(guidance: Guidance, t: float) -> dict[Condition, float]:
 
 
 def guided(
-    velocity: Velocity, z: Tensor, t: Tensor, guesses: dict[Condition, Tensor], guidance: Guidance
+    velocity: Velocity, z: Tensor, t: Tensor, self_conds: dict[Condition, Tensor], guidance: Guidance
 ) -> tuple[Tensor, dict[Condition, Tensor]]:
     """The guided velocity at one time t [B] (all alike), and each pass's own new estimate of x₀.
 
@@ -119,7 +119,7 @@ def guided(
     """
     total, estimates = torch.zeros_like(z), {}
     for condition, weight in weights(guidance, float(t[0])).items():
-        v = velocity(z, t, guesses.get(condition), condition)
+        v = velocity(z, t, self_conds.get(condition), condition)
         total = total + weight * v
         estimates[condition] = estimate(z, v, t)
     return total, estimates
@@ -132,11 +132,11 @@ def steps(
     """Walk from noise [B,C,T,H,W] at t = 1 to t = 0 in `count` Euler steps; yields (z, estimate of x₀) after each."""
     times = shifted(torch.linspace(1, 0, count + 1, dtype=torch.float64), shift).to(torch.float32)
     z = noise
-    guesses: dict[Condition, Tensor] = {}
+    self_conds: dict[Condition, Tensor] = {}
     for now, then in zip(times[:-1], times[1:], strict=True):
         t = now.to(z.device).expand(len(z))
-        v, estimates = guided(velocity, z, t, guesses if self_conditioning else {}, guidance)
-        z, guesses = z + (then - now).to(z.device) * v, estimates
+        v, estimates = guided(velocity, z, t, self_conds if self_conditioning else {}, guidance)
+        z, self_conds = z + (then - now).to(z.device) * v, estimates
         yield z, estimates["IT"]
 
 

@@ -23,17 +23,17 @@ def rope(grid: Grid, head: int, device: torch.device | None = None) -> Rope:
     the order time, height, width.
     """
     places = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in grid), indexing="ij")
-    turns = []
+    rotary = []
     for place, share in zip(places, (head // 4, head * 3 // 8, head * 3 // 8), strict=True):
         frequencies = BASE ** (-torch.arange(0, share, 2, device=device, dtype=torch.float32) / share)
-        turns.append(place.reshape(-1, 1) * frequencies)
-    angles = torch.cat(turns, 1)
+        rotary.append(place.reshape(-1, 1) * frequencies)
+    angles = torch.cat(rotary, 1)
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, turns: Rope) -> Tensor:
+def rotate(x: Tensor, rotary: Rope) -> Tensor:
     """Turn channel pairs (i, i + head/2) of x [B, heads, T·H·W, head]; float32 out, because bfloat16 blurs far places."""
-    cos, sin = turns
+    cos, sin = rotary
     a, b = x.float().chunk(2, -1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -71,10 +71,10 @@ class SelfAttention(Attention):
         super().__init__(width, heads, qk_norm)
         self.qkv = nn.Linear(width, 3 * width)
 
-    def forward(self, x: Tensor, turns: Rope) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rope) -> Tensor:
         """x [B, tokens, width] → the same shape."""
         q, k, v = map(self.split, self.qkv(x).chunk(3, -1))
-        return self.attend(rotate(self.q_norm(q), turns), rotate(self.k_norm(k), turns), v)
+        return self.attend(rotate(self.q_norm(q), rotary), rotate(self.k_norm(k), rotary), v)
 
 
 class CrossAttention(Attention):

@@ -14,7 +14,7 @@ import torch
 
 from curation.console import say
 from curation.trainer.batch import Batch
-from curation.trainer.distributed import Place
+from curation.trainer.distributed import Process
 
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 """Dense bfloat16 FLOP/s of GPUs by a part of their name, from NVIDIA's data sheets; others are measured by a matrix product."""
@@ -27,15 +27,15 @@ class Log:
     `flops_share` (of this device's peak: model FLOPs utilisation), `waiting` (share of the time spent waiting for data).
     """
 
-    def __init__(self, out: Path, place: Place, flops: Callable[[Batch], float], steps: int, step: int):
-        self.out, self.place, self.flops, self.steps = out, place, flops, steps
-        self.peak = peak(place.device)
+    def __init__(self, out: Path, process: Process, flops: Callable[[Batch], float], steps: int, step: int):
+        self.out, self.process, self.flops, self.steps = out, process, flops, steps
+        self.peak = peak(process.device)
         self.file: IO[str] | None = None
         self.since = step
         self.clear()
 
     def __enter__(self) -> Log:
-        if self.place.leads:
+        if self.process.leads:
             from torch.utils.tensorboard import SummaryWriter
 
             self.out.mkdir(parents=True, exist_ok=True)
@@ -71,14 +71,14 @@ class Log:
 
     def write(self, step: int, rate: float) -> None:
         """One line about the steps since the last."""
-        loss = self.place.mean(torch.stack(self.losses).mean()).item()  # waits for the device, so the time is the work's
+        loss = self.process.mean(torch.stack(self.losses).mean()).item()  # waits for the device, so the time is the work's
         seconds = time.monotonic() - self.start
         line: dict[str, Any] = {
             "step": step,
             "loss": round(loss, 5),
             "norm": round(torch.stack(self.norms).mean().item(), 5),
             "rate": rate,
-            "samples_per_second": round(self.samples * self.place.world / seconds, 3),
+            "samples_per_second": round(self.samples * self.process.world / seconds, 3),
             "flops_share": round(self.work / seconds / self.peak, 4),
             "waiting": round(self.waited / seconds, 4),
         }
@@ -92,7 +92,7 @@ class Log:
 
     def skipped(self, found: Counter[str]) -> None:
         """Clips of the data that were not trained on, by reason."""
-        if found and self.place.leads:
+        if found and self.process.leads:
             say("not trained on: " + ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())))
 
 

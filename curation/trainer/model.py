@@ -55,7 +55,7 @@ class Architecture:
     """Inner over outer width of the feed-forward layers. DiT's; the papers draw none."""
     qk_norm: bool = True
     """Normalise queries and keys (RMS, per head), so that their products stay small in bfloat16. Not stated by the papers."""
-    places: bool = False
+    positions: bool = False
     """Also tell each patch where in the frame and the clip it is, as a fraction: rotary places are relative, so noise looks the
     same everywhere. The papers do not. Measured on `benchmarks/binding_world.py --sided`: "left" and "right" are right in 99 % of
     videos after 100 steps with it, in 66 % (half is chance) after 400 without."""
@@ -131,9 +131,9 @@ class Block(nn.Module):
         layers = nn.Linear(size.width, size.inner), nn.GELU(approximate="tanh"), nn.Linear(size.inner, size.width)
         self.mlp = Residual(nn.Sequential(*layers), *around)
 
-    def forward(self, x: Tensor, time: Tensor, turns: Rope, text: Context, images: Context | None) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, rotary: Rope, text: Context, images: Context | None) -> Tensor:
         """x [B, tokens, width], time [B, width] → the shape of x."""
-        x = self.attention(x, time, turns)
+        x = self.attention(x, time, rotary)
         x = self.text(x, time, *text)
         if self.personalization is not None and images is not None:
             x = self.personalization(x, time, *images)
@@ -151,7 +151,7 @@ class DiT(nn.Module):
         super().__init__()
         self.size = size
         self.patch = nn.Linear(size.values * (1 + size.self_conditioning), size.width)
-        self.place = nn.Linear(3 * PLACES, size.width) if size.places else None
+        self.position = nn.Linear(3 * POSITION_WAVES, size.width) if size.positions else None
         self.time = nn.Sequential(nn.Linear(FREQUENCIES, size.width), nn.SiLU(), nn.Linear(size.width, size.width))
         binding = Binding(
             image_dim=size.image_dim, text_dim=size.text_dim, words=size.words, slots=size.slots, use_words=size.use_words
@@ -192,28 +192,28 @@ class DiT(nn.Module):
         images: Tensor,
         words: Tensor,
         slots: Tensor,
-        guess: Tensor | None = None,
+        self_cond: Tensor | None = None,
     ) -> Tensor:
         """The velocity [B,C,T,H,W], float32, of latents z [B,C,T,H,W] (H and W even) at times t [B] in 0 (clean) … 1 (noise).
 
         text [B,L,text_dim] with text_mask bool [B,L]; images [B,N,l,image_dim], words [B,N,K,text_dim], slots bool [B,N] (N ≤
-        `slots`, K = `words`); guess [B,C,T,H,W]: the model's own estimate of x₀, zeros when None. Text is dropped by an all-False
-        text_mask and zero words, images by all-False slots.
+        `slots`, K = `words`); self_cond [B,C,T,H,W]: the model's own estimate of x₀, zeros when None. Text is dropped by an
+        all-False text_mask and zero words, images by all-False slots.
         """
         kind = self.patch.weight.dtype
         if self.size.self_conditioning:
-            z = torch.cat([z, torch.zeros_like(z) if guess is None else guess.to(z.dtype)], 1)
+            z = torch.cat([z, torch.zeros_like(z) if self_cond is None else self_cond.to(z.dtype)], 1)
         grid = (z.shape[2] // PATCH[0], z.shape[3] // PATCH[1], z.shape[4] // PATCH[2])
         x = self.patch(patches(z).to(kind))
-        if self.place is not None:
-            x = x + self.place(places(grid, z.device).to(kind))
-        turns = rope(grid, self.size.width // self.size.heads, z.device)
+        if self.position is not None:
+            x = x + self.position(positions(grid, z.device).to(kind))
+        rotary = rope(grid, self.size.width // self.size.heads, z.device)
         time = silu(self.time(waves(t).to(kind)))
         bound = None
         if self.personalization_binding is not None:
             bound = self.personalization_binding(images.to(kind), words.to(kind), slots)
         for block in self.blocks:
-            context = (x, time, turns, (text.to(kind), text_mask), bound)
+            context = (x, time, rotary, (text.to(kind), text_mask), bound)
             x = checkpoint(block, *context, use_reentrant=False) if self._recomputes() else block(*context)
         shift, scale = self.modulation(time)[:, None].chunk(2, -1)
         return unpatched(self.out(self.norm(x) * (1 + scale) + shift).float(), grid)
@@ -239,14 +239,14 @@ def waves(t: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], 1)
 
 
-PLACES = 8
-"""Waves per axis in the embedding of places."""
+POSITION_WAVES = 8
+"""Waves per axis in the embedding of positions."""
 
 
-def places(grid: tuple[int, int, int], device: torch.device | None = None) -> Tensor:
+def positions(grid: tuple[int, int, int], device: torch.device | None = None) -> Tensor:
     """Where patches are, [T·H·W, 3·8], float32: cos(πku), k = 1 … 8, of the fractions 0 < u < 1 of time, height and width."""
     fractions = torch.meshgrid(*((torch.arange(n, device=device) + 0.5) / n for n in grid), indexing="ij")
-    waves = torch.arange(1, PLACES + 1, device=device) * torch.pi
+    waves = torch.arange(1, POSITION_WAVES + 1, device=device) * torch.pi
     return torch.cat([(u.reshape(-1, 1) * waves).cos() for u in fractions], 1)
 
 

@@ -89,7 +89,7 @@ def choose(clip: Clip, knobs: References, source: torch.Generator) -> list[Candi
     """
     most = knobs.subjects * knobs.images
     counts, numbers = uniforms(1 + 2 * knobs.subjects, source), uniforms(2 * most + 1, source)
-    place = background(clip) if numbers[-1] < knobs.background else None
+    scene = background(clip) if numbers[-1] < knobs.background else None
     drawn: list[tuple[int, Candidate]] = []
     there = subjects(clip, knobs.objects)
     for turn in range(1 + int(counts[0] * knobs.subjects) if there else 0):
@@ -99,8 +99,8 @@ def choose(clip: Clip, knobs: References, source: torch.Generator) -> list[Candi
             picture = there[who][int(numbers[at] * len(there[who]))]
             as_face = picture.face is not None and numbers[at + 1] < knobs.face
             drawn.append((who, picture.face if as_face and picture.face else picture.whole))
-    kept = _within(drawn, knobs.slots - (place is not None))
-    return kept + ([place] if place else [])
+    kept = _within(drawn, knobs.slots - (scene is not None))
+    return kept + ([scene] if scene else [])
 
 
 def _within(drawn: list[tuple[int, Candidate]], room: int) -> list[Candidate]:

@@ -40,16 +40,16 @@ class Maker:
     def __call__(self, caption: str, references: Sequence[Reference], bucket: Bucket, seed: int) -> Tensor:
         """uint8 RGB [frames, 3, height, width] of the bucket's shape: the same for the same seed."""
         conditions = self.parts.conditioner([caption], [references])
-        told = {
+        conditioned = {
             "IT": conditions,
             "I": conditions.without(text=True),
             "T": conditions.without(images=True),
             "": conditions.without(text=True, images=True),
         }
 
-        def velocity(z: Tensor, t: Tensor, guess: Tensor | None, condition: Condition) -> Tensor:
+        def velocity(z: Tensor, t: Tensor, self_cond: Tensor | None, condition: Condition) -> Tensor:
             with self.autocast():
-                return self.model(z, t, **told[condition].keywords(), guess=guess)
+                return self.model(z, t, **conditioned[condition].keywords(), self_cond=self_cond)
 
         shape = (1, *self.parts.codec.shape(bucket.frames, bucket.height, bucket.width))
         latents = flow.sample(
@@ -110,7 +110,7 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def of_files(prompt: str, pairs: Sequence[str], place: Path | None) -> list[Reference]:
+def of_files(prompt: str, pairs: Sequence[str], scene: Path | None) -> list[Reference]:
     """`pairs` as WORD=PICTURE, in the order of the slots, the background last. Several may name one word: several pictures of it.
 
     Raises `TrainerError` for a word that the prompt does not have, a picture that is none.
@@ -124,7 +124,7 @@ def of_files(prompt: str, pairs: Sequence[str], place: Path | None) -> list[Refe
         if not spans:
             raise TrainerError(f"--reference {pair}: the prompt has no word {word!r}: {prompt!r}")
         found.append(Reference(_picture(Path(file)), word, spans[0], "subject"))
-    return found + ([Reference(_picture(place), "", None, "background")] if place else [])
+    return found + ([Reference(_picture(scene), "", None, "background")] if scene else [])
 
 
 def _picture(file: Path) -> Tensor:
@@ -152,8 +152,8 @@ def of_clip(shards: str, key: str | None, bucket: Bucket, fps: float, slots: int
         raise TrainerError(f"no clip {key!r} in {shards}: `curation inspect {shards}` lists them")
     clip = Clip.model_validate_json(sample["json"])
     references = [_decoded(images[len(images) // 2].whole, sample) for images in subjects(clip, objects=True)]
-    place = background(clip)
-    references = references[: slots - (place is not None)] + ([_decoded(place, sample)] if place else [])
+    scene = background(clip)
+    references = references[: slots - (scene is not None)] + ([_decoded(scene, sample)] if scene else [])
     times = [i / fps for i in range(bucket.frames)]
     try:
         true = decode.clip(sample["mp4"], times, bucket.width, bucket.height)

@@ -20,7 +20,7 @@ from curation.trainer.batch import Batch
 from curation.trainer.conditions import Parts
 from curation.trainer.config import Config, Training
 from curation.trainer.data import Loader
-from curation.trainer.distributed import Place, joined, spread
+from curation.trainer.distributed import Process, joined, parallelize
 from curation.trainer.flops import step_flops
 from curation.trainer.log import Log
 from curation.trainer.model import PERSONALIZATION, DiT, count_parameters, freeze, parameters_of
@@ -30,8 +30,8 @@ from curation.trainer.seeds import generator
 
 def run(config: Config, shards: str, out: Path) -> None:
     """Train to the recipe's last step, from the newest checkpoint in `out` where there is one; in every process of a group."""
-    with joined() as place:
-        Trainer(config, shards, out, place).run()
+    with joined() as process:
+        Trainer(config, shards, out, process).run()
 
 
 def adamw(model: nn.Module, knobs: Training) -> torch.optim.AdamW:
@@ -49,19 +49,19 @@ def adamw(model: nn.Module, knobs: Training) -> torch.optim.AdamW:
 class Trainer:
     """One process of a training run."""
 
-    def __init__(self, config: Config, shards: str, out: Path, place: Place):
-        self.config, self.out, self.place = config, out, place
+    def __init__(self, config: Config, shards: str, out: Path, process: Process):
+        self.config, self.out, self.process = config, out, process
         self.knobs = knobs = config.training
-        if place.device.type == "cpu":  # threads that wait for a core cost more than they bring
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.world - config.data.workers))
-        self.parts = Parts(config, place.device, shards)
-        self.bare = DiT(self.parts.size, knobs.seed).to(place.device)
+        if process.device.type == "cpu":  # threads that wait for a core cost more than they bring
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // process.world - config.data.workers))
+        self.parts = Parts(config, process.device, shards)
+        self.bare = DiT(self.parts.size, knobs.seed).to(process.device)
         found = checkpoint.steps(out)
         self.step = found[-1] if found else 0
         if knobs.start and not found:
             checkpoint.fill(self.bare, checkpoint.weights(Path(knobs.start)), Path(knobs.start), new=PERSONALIZATION)
         freeze(self.bare, knobs.layers)
-        self.model = spread(self.bare, list(self.bare.blocks), place, knobs.parallel, knobs.precision == "bf16")
+        self.model = parallelize(self.bare, list(self.bare.blocks), process, knobs.parallel, knobs.precision == "bf16")
         self.optimizer = adamw(self.bare, knobs)
         self.average = {name: value.detach().float().clone() for name, value in self.bare.named_parameters()}
         self.loader = Loader(
@@ -69,25 +69,25 @@ class Trainer:
             config.data,
             config.references,
             seed=knobs.seed,
-            rank=place.rank,
-            world=place.world,
-            pin=place.device.type == "cuda",
+            rank=process.rank,
+            world=process.world,
+            pin=process.device.type == "cuda",
         )
         if found:
-            self.loader.load_state_dict(checkpoint.restore(out, self.step, self._state(), place))
+            self.loader.load_state_dict(checkpoint.restore(out, self.step, self._state(), process))
 
     def run(self) -> None:
         """To the last step; with checkpoints and samples on the way."""
         knobs = self.knobs
-        if self.place.leads:
+        if self.process.leads:
             trained = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
             numbers = f"{count_parameters(self.bare):,} parameters, {trained:,} of them trained"
-            say(f"{numbers}; from step {self.step} on {self.place.world} × {self.place.device.type}")
+            say(f"{numbers}; from step {self.step} on {self.process.world} × {self.process.device.type}")
         if knobs.compile:  # block by block: one graph serves all of them, also where they are sharded or recomputed
             torch._dynamo.config.recompile_limit = 8 * len(self.config.data.table())  # each bucket has its shapes
             for block in self.bare.blocks:
                 block.compile(dynamic=False)
-        with Log(self.out, self.place, self._flops, knobs.steps, self.step) as log:
+        with Log(self.out, self.process, self._flops, knobs.steps, self.step) as log:
             batches = log.waiting(self.loader)
             while self.step < knobs.steps:
                 step = [next(batches) for _ in range(knobs.accumulate)]
@@ -106,17 +106,17 @@ class Trainer:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
-        total = torch.zeros((), device=self.place.device)
+        total = torch.zeros((), device=self.process.device)
         for part, batch in enumerate(batches):
             with self._synchronised(part == len(batches) - 1):
-                chance = generator(self.knobs.seed, self.step, self.place.rank, part)
-                loss = self.loss(batch, chance) / len(batches)
+                drawn = generator(self.knobs.seed, self.step, self.process.rank, part)
+                loss = self.loss(batch, drawn) / len(batches)
                 loss.backward()
             total += loss.detach()
         if self.step < self.knobs.new_layers_first:
             for _, parameter in parameters_of(self.bare, "backbone"):
                 parameter.grad = None  # left alone by the optimiser; computed, for the sharded model cannot change what it trains
-        norm = nn.utils.clip_grad_norm_([p for p in self.bare.parameters() if p.grad is not None], self.knobs.clip)
+        norm = nn.utils.clip_grad_norm_([p for p in self.bare.parameters() if p.grad is not None], self.knobs.max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._keep_average()
@@ -128,12 +128,12 @@ class Trainer:
 
     def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """The mean squared error of the velocity over one batch (PAPER.md §5 "Rectified flow"); all chance is the generator's."""
-        knobs, device = self.knobs, self.place.device
+        knobs, device = self.knobs, self.process.device
         x0 = self.parts.latents(batch)
         conditions = self.parts.conditioner(batch.captions, batch.references, generator)
         count = len(x0)
-        often = torch.tensor([knobs.drop_text, knobs.drop_images, knobs.guess])
-        drop_text, drop_images, guessed = (torch.rand(3, count, generator=generator) < often[:, None]).to(device)
+        often = torch.tensor([knobs.drop_text, knobs.drop_images, knobs.self_conditioning])
+        drop_text, drop_images, given = (torch.rand(3, count, generator=generator) < often[:, None]).to(device)
         conditions = conditions.without(text=drop_text, images=drop_images)
         shift = knobs.shift or flow.resolution_shift(self.bare.tokens(x0.shape))
         t = flow.draw_times(count, generator, shift).to(device)
@@ -141,16 +141,16 @@ class Trainer:
         z = flow.noised(x0, noise, t)
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))  # for dropout
         with self.autocast():
-            guess = None
+            self_cond = None
             if self.parts.size.self_conditioning:
                 with torch.no_grad():
                     first = self.model(z, t, **conditions.keywords())
-                guess = flow.estimate(z, first, t) * guessed.view(-1, 1, 1, 1, 1)
-            velocity = self.model(z, t, **conditions.keywords(), guess=guess)
+                self_cond = flow.estimate(z, first, t) * given.view(-1, 1, 1, 1, 1)
+            velocity = self.model(z, t, **conditions.keywords(), self_cond=self_cond)
         return F.mse_loss(velocity, flow.target(x0, noise))
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.place.device.type, torch.bfloat16, enabled=self.knobs.precision == "bf16")
+        return torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.knobs.precision == "bf16")
 
     def _rate(self) -> float:
         return self.knobs.lr * min(1.0, (self.step + 1) / max(1, self.knobs.warmup))
@@ -177,7 +177,7 @@ class Trainer:
             value.copy_(values[name])
 
     def _save(self) -> None:
-        checkpoint.save(self.out, self.step, self._state(), self.loader.state_dict(), self.place, self.knobs.keep)
+        checkpoint.save(self.out, self.step, self._state(), self.loader.state_dict(), self.process, self.knobs.keep)
 
     def _state(self) -> checkpoint.State:
         return checkpoint.State(self.bare, self.optimizer, self.average)
@@ -188,7 +188,7 @@ class Trainer:
             self.model.eval()
             maker = Maker(self.parts, self.model, self.config.sampling, self.autocast)
             video = maker(batch.captions[0], batch.references[0], batch.bucket, self.knobs.seed)
-        if self.place.leads:
+        if self.process.leads:
             file = self.out / "samples" / f"step-{self.step:08d}.mp4"
             publish(file, video, self.config.data.fps, batch.captions[0], batch.references[0], batch.video[0])
 

@@ -23,7 +23,7 @@ def load(folder: Path, **sections) -> config.Config:
 def test_defaults_are_the_papers(tmp_path):
     found = load(tmp_path)
     knobs = found.training
-    assert (knobs.lr, knobs.betas, knobs.weight_decay, knobs.clip) == (1e-4, [0.9, 0.99], 0.01, 0.05)
+    assert (knobs.lr, knobs.betas, knobs.weight_decay, knobs.max_norm) == (1e-4, [0.9, 0.99], 0.01, 0.05)
     assert (knobs.drop_text, knobs.drop_images, found.model.dropout, found.data.fps) == (0.1, 0.1, 0.1, 24)
     assert (found.sampling.form, found.sampling.text_scale, found.sampling.image_scale) == ("separate", 8, 3)
     assert (found.encoders.image, found.encoders.codec, found.model.slots) == ("dinov2", "cogvideox", 6)

@@ -92,8 +92,8 @@ class Passes:
         self.values = {c: torch.randn(1, 1, 1, 2, 2, generator=g) for c in ("IT", "I", "T", "")}
         self.calls: list[tuple[str, float, torch.Tensor | None]] = []
 
-    def __call__(self, z: torch.Tensor, t: torch.Tensor, guess: torch.Tensor | None, condition: str) -> torch.Tensor:
-        self.calls.append((condition, round(float(t[0]), 4), guess))
+    def __call__(self, z: torch.Tensor, t: torch.Tensor, self_cond: torch.Tensor | None, condition: str) -> torch.Tensor:
+        self.calls.append((condition, round(float(t[0]), 4), self_cond))
         return self.values[condition].expand_as(z)
 
 
@@ -132,20 +132,20 @@ def test_guidance_keeps_to_its_interval():
 def test_each_pass_gets_its_own_last_estimate():
     field = Passes()
     list(steps(field, torch.ones(1, 1, 1, 2, 2), 3, 1.0, Guidance()))
-    assert all(guess is None for _, _, guess in field.calls[:3])
+    assert all(self_cond is None for _, _, self_cond in field.calls[:3])
     z, e = torch.ones(1, 1, 1, 2, 2), field.values
-    for condition, _, guess in field.calls[3:6]:
-        torch.testing.assert_close(guess, z - e[condition])
+    for condition, _, self_cond in field.calls[3:6]:
+        torch.testing.assert_close(self_cond, z - e[condition])
     field.calls.clear()
     list(steps(field, z, 3, 1.0, Guidance(), self_conditioning=False))
-    assert all(guess is None for _, _, guess in field.calls)
+    assert all(self_cond is None for _, _, self_cond in field.calls)
 
 
 @pytest.mark.parametrize(("count", "shift"), [(1, 1.0), (7, 1.0), (12, 3.0)])
 def test_one_point_is_reached_exactly(count, shift):
     """All data in one place: the paths are straight lines, so any Euler walk ends there."""
     place = torch.randn(1, 2, 1, 2, 2, generator=seeded(1))
-    velocity = lambda z, t, guess, condition: (z - place) / t.view(-1, 1, 1, 1, 1)  # noqa: E731
+    velocity = lambda z, t, self_cond, condition: (z - place) / t.view(-1, 1, 1, 1, 1)  # noqa: E731
     made = sample(velocity, (4, 2, 1, 2, 2), count=count, shift=shift, guidance=NONE, generator=seeded())
     torch.testing.assert_close(made, place.expand_as(made), atol=1e-5, rtol=0)
 
@@ -154,7 +154,7 @@ def test_a_gaussian_is_sampled_with_its_own_spread():
     """Data normal(μ, σ²): the flow is linear and takes noise ε to μ + σε; Euler's error falls with the step."""
     mean, std = 1.5, 0.4
 
-    def velocity(z: torch.Tensor, t: torch.Tensor, guess: object, condition: str) -> torch.Tensor:
+    def velocity(z: torch.Tensor, t: torch.Tensor, self_cond: object, condition: str) -> torch.Tensor:
         t = t.view(-1, 1, 1, 1, 1)
         spread = (1 - t) ** 2 * std**2 + t**2
         return (t - (1 - t) * std**2) / spread * (z - (1 - t) * mean) - mean
@@ -162,9 +162,9 @@ def test_a_gaussian_is_sampled_with_its_own_spread():
     noise = torch.randn(8, 1, 1, 4, 4, generator=seeded())
     errors = []
     for count in (100, 400):
-        *_, (made, guess) = steps(velocity, noise, count, 1.0, NONE)
+        *_, (made, self_cond) = steps(velocity, noise, count, 1.0, NONE)
         errors.append(float((made - (mean + std * noise)).abs().max()))
-        torch.testing.assert_close(guess, made, atol=0.02, rtol=0)
+        torch.testing.assert_close(self_cond, made, atol=0.02, rtol=0)
     assert errors[1] < 0.01
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.3)
 

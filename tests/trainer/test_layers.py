@@ -16,9 +16,9 @@ def at(place: tuple[int, int, int]) -> int:
 @pytest.mark.parametrize(("a", "b"), [((0, 0, 0), (1, 2, 3)), ((2, 1, 1), (0, 3, 0)), ((1, 4, 5), (3, 0, 2))])
 def test_products_of_turned_vectors_depend_on_the_distance_alone(a, b):
     q, k = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
-    turns = rope(GRID, 32)
-    everywhere = turns[0].shape[0]
-    turned_q, turned_k = (rotate(x.expand(1, 1, everywhere, 32), turns)[0, 0] for x in (q, k))
+    rotary = rope(GRID, 32)
+    everywhere = rotary[0].shape[0]
+    turned_q, turned_k = (rotate(x.expand(1, 1, everywhere, 32), rotary)[0, 0] for x in (q, k))
 
     def product(a: tuple[int, ...], b: tuple[int, ...]) -> float:
         return float(turned_q[at(a)] @ turned_k[at(b)])

@@ -12,7 +12,7 @@ from curation.trainer.model import (
     freeze,
     parameters_of,
     patches,
-    places,
+    positions,
     unpatched,
     waves,
 )
@@ -63,15 +63,15 @@ def test_time_is_embedded_as_in_dit():
 
 
 def test_places_are_fractions_of_the_frame():
-    coarse, fine = places((1, 2, 2)), places((3, 6, 6))
+    coarse, fine = positions((1, 2, 2)), positions((3, 6, 6))
     torch.testing.assert_close(coarse[3], fine.unflatten(0, (3, 6, 6))[1, 4, 4])
     assert len(fine.unique(dim=0)) == len(fine)
 
 
 def test_places_tell_a_patch_where_it_is():
     """Over one value everywhere, rotary places alone give one velocity everywhere."""
-    given = {**inputs(), "z": torch.ones(SHAPE), "guess": None}
-    with_them, without = tiny_model.model(places=True)(**given), tiny_model.model()(**given)
+    given = {**inputs(), "z": torch.ones(SHAPE), "self_cond": None}
+    with_them, without = tiny_model.model(positions=True)(**given), tiny_model.model()(**given)
     assert patches(with_them)[0].std(0).max() > 0.1
     assert patches(without)[0].std(0).max() < 1e-4
 
@@ -153,8 +153,8 @@ def test_images_with_exchanged_words_are_others():
 
 def test_the_own_estimate_is_zeros_when_there_is_none():
     model, given = tiny_model.model(), inputs()
-    without = {**given, "guess": None}
-    torch.testing.assert_close(model(**without), model(**{**given, "guess": torch.zeros(SHAPE)}))
+    without = {**given, "self_cond": None}
+    torch.testing.assert_close(model(**without), model(**{**given, "self_cond": torch.zeros(SHAPE)}))
     assert not torch.allclose(model(**without), model(**given))
     deaf = tiny_model.model(self_conditioning=False)
     torch.testing.assert_close(deaf(**without), deaf(**given))

@@ -33,7 +33,7 @@ STEPS = 500
 RECIPE: dict[str, dict[str, Any]] = {
     # A token is 64·2·2 of the dct codec's numbers, and the velocity has all of their noise in it: the width must be larger.
     # With rotary places alone it takes more steps.
-    "model": {"size": "tiny", "width": 320, "blocks": 2, "mlp_ratio": 2.0, "slots": 2, "places": True, "dropout": 0.0},
+    "model": {"size": "tiny", "width": 320, "blocks": 2, "mlp_ratio": 2.0, "slots": 2, "positions": True, "dropout": 0.0},
     "encoders": {"text": "minilm", "text_length": 16, "image": "patches", "codec": "dct", "cache": True},
     "data": {"buckets": [{"frames": 9, "width": 64, "height": 48, "batch": 2 * COPIES}], "start": "first", "workers": 1},
     "references": {"images": 2, "slots": 2},
@@ -41,7 +41,7 @@ RECIPE: dict[str, dict[str, Any]] = {
         "steps": STEPS,
         "warmup": 20,
         "lr": 2e-3,
-        "clip": 1.0,
+        "max_norm": 1.0,
         "ema": 0.98,
         # Below t = 0.97 the noisy latents themselves say which clip it is (2.7 σ there, 9.8 σ at 0.9); only above it does a
         # reference tell anything. Unshifted, 1 draw in 4,000 is there, and a model made the cyclist of either's references;

@@ -42,5 +42,5 @@ def inputs(seed: int = 0) -> dict[str, torch.Tensor]:
         "images": torch.randn(2, 3, 5, 10, generator=g),
         "words": torch.randn(2, 3, 2, 7, generator=g),
         "slots": slots,
-        "guess": torch.randn(SHAPE, generator=g),
+        "self_cond": torch.randn(SHAPE, generator=g),
     }
