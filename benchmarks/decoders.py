@@ -24,9 +24,9 @@ import cv2
 import decord
 import numpy as np
 
+from curation.media import resample
 from curation.media.picture import Painter
 from curation.media.video import Reader, VideoError, extent
-from curation.trainer import decode
 
 SMALL = (48, 27)
 FRAMES, FPS = 73, 24.0  # PAPER.md §5: the longest bucket that most clips of the mini set fill
@@ -55,7 +55,7 @@ def their_shots(path: str) -> None:
 
 
 def our_cut(mp4: bytes, start: float) -> None:
-    decode.clip(mp4, [start + i / FPS for i in range(FRAMES)], *SIZE)
+    resample.clip(mp4, [start + i / FPS for i in range(FRAMES)], *SIZE)
 
 
 def their_cut(mp4: bytes, start: float) -> None:

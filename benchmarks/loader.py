@@ -22,10 +22,10 @@ import torch
 import webdataset
 from torch.utils.data import DataLoader
 
+from curation.buckets import Bucket
 from curation.media import video
 from curation.media.picture import Painter
 from curation.trainer import reading
-from curation.trainer.buckets import Bucket
 from curation.trainer.data import Data, Loader
 
 

@@ -22,11 +22,24 @@ LAYERS = [
     {"inputs", "stages"},
     {"stage"},
     {"ledger"},
-    {"columns", "limits", "media", "models", "remote", "sample", "storage", "store"},
+    {"buckets", "columns", "limits", "media", "models", "remote", "sample", "storage", "store"},
     {"faults", "fingerprint", "machine"},
 ]
 """Imports run downwards, or sideways within a layer."""
-TRAINER = {"trainer", "models", "fingerprint", "recipe", "shards", "sample", "storage", "store", "media", "console", "stages"}
+TRAINER = {
+    "trainer",
+    "buckets",
+    "models",
+    "fingerprint",
+    "recipe",
+    "shards",
+    "sample",
+    "storage",
+    "store",
+    "media",
+    "console",
+    "stages",
+}
 """What the trainer may import: the shard is the only hand-off (of the stages, how words are found in a caption)."""
 
 

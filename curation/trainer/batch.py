@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from curation.trainer.buckets import Bucket
+from curation.buckets import Bucket
 from curation.trainer.references import Kind
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from curation.buckets import Bucket, check
 from curation.fingerprint import changes
 from curation.trainer import reading
 from curation.trainer.batch import Batch, Ended, Position, Reference
-from curation.trainer.buckets import Bucket, check
 from curation.trainer.errors import TrainerError
 from curation.trainer.references import References
 from curation.trainer.stream import Data, Item, Stream
@@ -48,7 +48,10 @@ class Loader:
     ):
         """`shards`: see `reading.urls`. `seed`: of all that is drawn. `rank`: this process, of `world`. `pin`: give batches in
         page-locked memory. Raises `TrainerError`."""
-        check(data.table(), world)
+        try:
+            check(data.table(), world)
+        except ValueError as error:
+            raise TrainerError(str(error)) from error
         self.shards = reading.urls(shards)
         self.buckets = [dataclasses.replace(b, batch=b.batch // world) for b in data.table()]
         self.data, self.references = data, references or References()

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from curation.buckets import Bucket
+from curation.media import resample
 from curation.media.encode import from_arrays
 from curation.models.codecs import pictures
 from curation.shards.clip import Clip
 from curation.stages.extract_entities import is_part, whole_words
-from curation.trainer import decode, flow, reading
+from curation.trainer import flow, reading
 from curation.trainer.batch import Reference
-from curation.trainer.buckets import Bucket
 from curation.trainer.conditions import Parts
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Condition, Sampling
@@ -129,10 +130,10 @@ def of_files(prompt: str, pairs: Sequence[str], scene: Path | None) -> list[Refe
 
 def _picture(file: Path) -> Tensor:
     try:
-        return decode.picture(file.read_bytes())
+        return torch.from_numpy(resample.picture(file.read_bytes()))
     except OSError as error:
         raise TrainerError(f"{file}: {error.strerror}") from error
-    except decode.DecodeError as error:
+    except resample.DecodeError as error:
         raise TrainerError(f"{file}: {error}") from error
 
 
@@ -156,11 +157,11 @@ def of_clip(shards: str, key: str | None, bucket: Bucket, fps: float, slots: int
     references = references[: slots - (scene is not None)] + ([_decoded(scene, sample)] if scene else [])
     times = [i / fps for i in range(bucket.frames)]
     try:
-        true = decode.clip(sample["mp4"], times, bucket.width, bucket.height)
-    except decode.DecodeError:
+        true = torch.from_numpy(resample.clip(sample["mp4"], times, bucket.width, bucket.height))
+    except resample.DecodeError:
         true = None
     return clip.caption, references, true
 
 
 def _decoded(candidate: Candidate, sample: dict[str, bytes]) -> Reference:
-    return Reference(decode.picture(sample[candidate.member]), candidate.word, candidate.span, candidate.kind)
+    return Reference(torch.from_numpy(resample.picture(sample[candidate.member])), candidate.word, candidate.span, candidate.kind)

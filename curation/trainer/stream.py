@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset import filters
 
+from curation.buckets import TABLES, Bucket, Buckets, fitting, pick
+from curation.media import resample
 from curation.shards.clip import Clip
-from curation.trainer import decode
 from curation.trainer.batch import Batch, Ended, Position, Reference
-from curation.trainer.buckets import TABLES, Bucket, Buckets, fitting, pick
 from curation.trainer.errors import TrainerError
 from curation.trainer.reading import Identity, Part
 from curation.trainer.references import Candidate, References, choose
@@ -46,7 +46,7 @@ class Data:
     """Which frames of a clip that is longer than its bucket; `first` lets latents be cached; not stated by the paper."""
     shuffle: Annotated[int, Field(ge=0)] = 200
     """Clips that each worker holds, as bytes, to draw from at random; 0 keeps the shards' order. Not stated by the paper."""
-    decoder: decode.Decoder = "pyav"
+    decoder: resample.Decoder = "pyav"
     """`decord`: its fork decord2 (`pip install 'curation[decord]'`). As fast at 360 lines; cheaper where a clip of 1080 lines is
     cut far from a key frame (benchmarks/decoders.py)."""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -108,8 +108,8 @@ class Stream(IterableDataset[Item]):
             while self.epochs is None or epoch < self.epochs:
                 yield from self._epoch(worker, epoch, done)
                 epoch, done = epoch + 1, 0
-        except TrainerError as error:
-            yield error  # raised in a worker it would arrive with a page of traceback
+        except (TrainerError, ModuleNotFoundError) as error:
+            yield TrainerError(str(error))  # raised in a worker it would arrive with a page of traceback
 
     def _epoch(self, worker: int, epoch: int, done: int) -> Iterator[Item]:
         past: set[Identity] = set()
@@ -181,15 +181,16 @@ class Stream(IterableDataset[Item]):
         )
 
 
-def decoded(plans: list[Plan], position: Position, skipped: Counter[str], decoder: decode.Decoder) -> Batch | None:
+def decoded(plans: list[Plan], position: Position, skipped: Counter[str], decoder: resample.Decoder) -> Batch | None:
     """The batch of some plans. A clip that does not decode is left out, counted and logged; None when none is left."""
     good, videos, references = [], [], []
     for plan in plans:
         size = (plan.bucket.width, plan.bucket.height)
         try:
-            pictures = [Reference(decode.picture(plan.files.get(c.member)), c.word, c.span, c.kind) for c in plan.references]
-            videos.append(decode.clip(plan.files.get("mp4", b""), plan.times, *size, plan.at, decoder))
-        except decode.DecodeError as error:
+            images = [torch.from_numpy(resample.picture(plan.files.get(c.member))) for c in plan.references]
+            pictures = [Reference(i, c.word, c.span, c.kind) for i, c in zip(images, plan.references, strict=True)]
+            videos.append(torch.from_numpy(resample.clip(plan.files.get("mp4", b""), plan.times, *size, plan.at, decoder)))
+        except resample.DecodeError as error:
             skipped["undecodable"] += 1
             LOG.warning("%s of %s is left out: %s", plan.identity[1], plan.identity[0], error)
             continue

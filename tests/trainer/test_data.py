@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from curation import recipe
+from curation.buckets import Bucket
 from curation.media import video
-from curation.trainer.buckets import Bucket
 from curation.trainer.data import Batch, Data, Loader
 from curation.trainer.errors import TrainerError
 from curation.trainer.references import References

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from curation.buckets import Bucket
 from curation.media import video
 from curation.media.picture import Painter
 from curation.trainer import run
 from curation.trainer.batch import Reference
-from curation.trainer.buckets import Bucket
 from curation.trainer.errors import TrainerError
 from curation.trainer.sample import of_clip, of_files, publish
 from tests.trainer import made, recipes

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from curation.buckets import TABLES, Bucket, check, fitting, frames_at, kept_share, pick
 from curation.shards.clip import Video
-from curation.trainer.buckets import TABLES, Bucket, check, fitting, frames_at, kept_share, pick
-from curation.trainer.errors import TrainerError
 from curation.trainer.seeds import generator, uniforms
 
 pytestmark = pytest.mark.trainer
@@ -40,15 +39,15 @@ def test_the_papers_tables_can_be_used(table, world, shapes):
 )
 def test_a_bucket_that_cannot_be_used_is_refused(change, world, says):
     bucket = replace(SMALL, **change)
-    with pytest.raises(TrainerError, match=says) as error:
+    with pytest.raises(ValueError, match=says) as error:
         check([bucket], world)
     assert bucket.name in str(error.value)
 
 
 def test_a_doubled_bucket_and_none_at_all_are_refused():
-    with pytest.raises(TrainerError, match="17x256x144 stands twice"):
+    with pytest.raises(ValueError, match="17x256x144 stands twice"):
         check([SMALL, replace(SMALL, batch=8)], 1)
-    with pytest.raises(TrainerError, match="no buckets"):
+    with pytest.raises(ValueError, match="no buckets"):
         check([], 1)
 
 

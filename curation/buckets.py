@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from curation.shards.clip import Video
-from curation.trainer.errors import TrainerError
-
 FRAMES_STEP, SIDE_STEP = 4, 16
 """Frames ≡ 1 mod 4 and sides of 16 px: the autoencoder's 4×8×8 (PAPER.md §4) and 2×2 patches."""
+
+
+class Video(Protocol):
+    """What is asked of a clip's video: pixels, frames, frames per second of time."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def frames(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +58,22 @@ Buckets = Annotated[Annotated[list[Bucket], Tag("list")] | Annotated[Literal["v1
 
 
 def check(buckets: Sequence[Bucket], world: int) -> None:
-    """Raises `TrainerError` unless every shape can be encoded, stands once, and its batch divides by `world` processes."""
+    """Raises `ValueError` unless every shape can be encoded, stands once, and its batch divides by `world` processes."""
     if not buckets:
-        raise TrainerError("no buckets: name at least one {frames, width, height, batch, weight}")
+        raise ValueError("no buckets: name at least one {frames, width, height, batch, weight}")
     for bucket in buckets:
         if bucket.frames % FRAMES_STEP != 1:
             near = bucket.frames // FRAMES_STEP * FRAMES_STEP + 1
-            raise TrainerError(f"bucket {bucket.name}: {bucket.frames} frames are not 1 more than a multiple of 4; {near} are")
+            raise ValueError(f"bucket {bucket.name}: {bucket.frames} frames are not 1 more than a multiple of 4; {near} are")
         if bucket.width % SIDE_STEP or bucket.height % SIDE_STEP:
-            raise TrainerError(f"bucket {bucket.name}: sides must be multiples of {SIDE_STEP}")
+            raise ValueError(f"bucket {bucket.name}: sides must be multiples of {SIDE_STEP}")
         if bucket.batch % world:
             fits = [n for n in range(1, world) if all(b.batch % n == 0 for b in buckets)]
             hint = f"these buckets suit {', '.join(map(str, fits))}"
-            raise TrainerError(f"bucket {bucket.name}: a batch of {bucket.batch} does not divide by {world} processes; {hint}")
+            raise ValueError(f"bucket {bucket.name}: a batch of {bucket.batch} does not divide by {world} processes; {hint}")
     names = [b.name for b in buckets]
     if doubled := next((n for n in names if names.count(n) > 1), None):
-        raise TrainerError(f"bucket {doubled} stands twice")
+        raise ValueError(f"bucket {doubled} stands twice")
 
 
 def frames_at(video: Video, fps: float) -> int:

@@ -1,4 +1,4 @@
-"""What a step needs of a sample, decoded: some frames of the clip at a bucket's size, and reference pictures on white."""
+"""What training needs of a sample, decoded: frames of a clip nearest to some times, at a size; reference pictures on white."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from curation.media.picture import Frame, Painter
 from curation.media.video import Reader, VideoError
-from curation.trainer.errors import TrainerError
 
 EARLY = 1e-6  # seconds; a time right between two frames takes the earlier one, whatever rounding says
 
@@ -34,7 +31,7 @@ def clip(
     height: int,
     at: tuple[float, float] = (0.5, 0.5),
     decoder: Decoder = "pyav",
-) -> Tensor:
+) -> np.ndarray:
     """The frames nearest to `times`, which increase, in seconds from the first frame: uint8 RGB [len(times), 3, height, width].
 
     Pictures are scaled (bicubic) to cover `width` × `height` and cropped; `at` says where, x and y from 0 (left, top) to 1.
@@ -53,7 +50,7 @@ def clip(
                 video[number] = video[numbers[0]]
     except VideoError as error:
         raise DecodeError(str(error)) from error
-    return torch.from_numpy(video)
+    return video
 
 
 def _by_pyav(mp4: bytes, times: Sequence[float], cover: Cover) -> Iterator[tuple[np.ndarray, list[int]]]:
@@ -68,7 +65,7 @@ def _by_decord(mp4: bytes, times: Sequence[float], cover: Cover) -> Iterator[tup
     try:
         import decord
     except ImportError as error:
-        raise TrainerError("decoder: decord needs decord2: pip install 'curation[decord]'") from error
+        raise ModuleNotFoundError("decoder: decord needs decord2: pip install 'curation[decord]'") from error
     try:
         height, width = decord.VideoReader(io.BytesIO(mp4), num_threads=1)[0].shape[:2]
         width, height = cover(width, height)
@@ -122,7 +119,7 @@ def _cover(width: int, height: int) -> Cover:
     return size
 
 
-def picture(data: bytes | None) -> Tensor:
+def picture(data: bytes | None) -> np.ndarray:
     """A reference, JPEG or WebP, as uint8 RGB [3, h, w]; what its alpha leaves out is white. Raises `DecodeError`."""
     import cv2
 
@@ -135,4 +132,4 @@ def picture(data: bytes | None) -> Tensor:
     if image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.uint16)
         rgb = ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1))
