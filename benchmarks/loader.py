@@ -25,8 +25,9 @@ from torch.utils.data import DataLoader
 from curation.buckets import Bucket
 from curation.media import video
 from curation.media.picture import Painter
-from curation.trainer import reading
+from curation.trainer import clips
 from curation.trainer.data import Data, Loader
+from curation.trainer.plan import Plan
 
 
 def decode(name: str, data: bytes) -> Any:
@@ -46,9 +47,9 @@ def plain(urls: list[str], workers: int, decoded: bool) -> Iterator[int]:
     yield from (1 for _ in loader)
 
 
-def ours(urls: list[str], data: Data) -> Iterator[int]:
-    """The loader; the clips of each batch."""
-    yield from (len(batch.keys) for batch in Loader(urls, data))
+def ours(plan: Plan, data: Data) -> Iterator[int]:
+    """The loader; the clips of each step."""
+    yield from (sum(len(batch.keys) for batch in step) for step in Loader(plan, data).steps(0, 10_000))
 
 
 def rate(batches: Callable[[], Iterator[int]], samples: int) -> float:
@@ -74,9 +75,11 @@ def main() -> None:
     shapes = [tuple(map(int, name.split("x"))) for name in arguments.buckets.split(",")]
     buckets = [Bucket(frames=f, width=w, height=h, batch=1) for f, w, h in shapes]
     data = Data(buckets=buckets, workers=arguments.workers, upscale=True, min_kept=0.0)
-    urls = reading.urls(arguments.shards)
+    found_clips, _ = clips.read([clips.Run(arguments.shards)], clips.Knobs(buckets, data.fps, True, 0.0, 0.0))
+    plan = Plan(found_clips, buckets, 0)
+    urls = [storage.path(name) for storage, name in found_clips.tars]
     ways: dict[str, Callable[[], Iterator[int]]] = {
-        "loader": lambda: ours(urls, data),
+        "loader": lambda: ours(plan, data),
         "webdataset, all decoded": lambda: plain(urls, arguments.workers, True),
         "webdataset, read only": lambda: plain(urls, arguments.workers, False),
     }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+import numpy as np
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 FRAMES_STEP, SIDE_STEP = 4, 16
 """Frames ≡ 1 mod 4 and sides of 16 px: the autoencoder's 4×8×8 (PAPER.md §4) and 2×2 patches."""
+MOST = 64
+"""Buckets: one bit of a number each."""
+EARLY = 1e-4
+"""Of a frame: what a rate that a ledger holds in 32 bits may be off."""
 
 
 class Video(Protocol):
@@ -39,7 +43,7 @@ class Bucket:
     height: Annotated[int, Field(ge=SIDE_STEP)]
     """Pixels, a multiple of 16."""
     batch: Annotated[int, Field(ge=1)] = 1
-    """Clips per step, over all processes."""
+    """Clips per step, over all processes, however many they are."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the steps, relative to the other buckets'."""
 
@@ -57,61 +61,55 @@ Buckets = Annotated[Annotated[list[Bucket], Tag("list")] | Annotated[Literal["v1
 """Of a recipe: a list, or the name of one of `TABLES`."""
 
 
-def check(buckets: Sequence[Bucket], world: int) -> None:
-    """Raises `ValueError` unless every shape can be encoded, stands once, and its batch divides by `world` processes."""
+def check(buckets: Sequence[Bucket]) -> None:
+    """Raises `ValueError` unless there are buckets, at most 64, and every shape can be encoded and stands once."""
     if not buckets:
         raise ValueError("no buckets: name at least one {frames, width, height, batch, weight}")
+    if len(buckets) > MOST:
+        raise ValueError(f"{len(buckets)} buckets: there are at most {MOST}")
     for bucket in buckets:
         if bucket.frames % FRAMES_STEP != 1:
             near = bucket.frames // FRAMES_STEP * FRAMES_STEP + 1
             raise ValueError(f"bucket {bucket.name}: {bucket.frames} frames are not 1 more than a multiple of 4; {near} are")
         if bucket.width % SIDE_STEP or bucket.height % SIDE_STEP:
             raise ValueError(f"bucket {bucket.name}: sides must be multiples of {SIDE_STEP}")
-        if bucket.batch % world:
-            fits = [n for n in range(1, world) if all(b.batch % n == 0 for b in buckets)]
-            hint = f"these buckets suit {', '.join(map(str, fits))}"
-            raise ValueError(f"bucket {bucket.name}: a batch of {bucket.batch} does not divide by {world} processes; {hint}")
     names = [b.name for b in buckets]
     if doubled := next((n for n in names if names.count(n) > 1), None):
         raise ValueError(f"bucket {doubled} stands twice")
 
 
-def frames_at(video: Video, fps: float) -> int:
-    """Frames of a clip resampled to `fps` from its first frame to its last."""
-    return 1 + math.floor((video.frames - 1) / video.fps * fps + 1e-6)
-
-
-def kept_share(video: Video, bucket: Bucket) -> float:
-    """Share of a picture's area, 0 to 1, that is left when it is scaled to cover the bucket's size and cropped to it."""
-    ratio = video.width * bucket.height / (video.height * bucket.width)
-    return min(ratio, 1 / ratio)
+def fits(
+    buckets: Sequence[Bucket],
+    width: np.ndarray,
+    height: np.ndarray,
+    rate: np.ndarray,
+    frames: np.ndarray,
+    fps: float,
+    upscale: bool,
+    min_kept: float,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Of many clips, [N] each: which buckets they can fill, uint64 (bit i: the i-th), and how many fill none for which reason:
+    too_short, too_small or too_much_cropped, what fails first. `rate`: their frames per second, `fps`: the model's."""
+    mask = np.zeros(len(width), np.uint64)
+    long, large = np.zeros((2, len(width)), bool)
+    there = 1 + np.floor((frames - 1) / rate.astype(np.float64) * fps + EARLY)
+    shape = width.astype(np.float64) / height
+    for number, bucket in enumerate(buckets):
+        enough = bucket.frames <= there
+        size = enough & (upscale | ((bucket.width <= width) & (bucket.height <= height)))
+        ratio = shape * bucket.height / bucket.width
+        mask |= (size & (np.minimum(ratio, 1 / ratio) >= min_kept)).astype(np.uint64) << np.uint64(number)
+        long, large = long | enough, large | size
+    none = mask == 0
+    counts = {"too_short": none & ~long, "too_small": none & long & ~large, "too_much_cropped": none & large}
+    return mask, {reason: int(found.sum()) for reason, found in counts.items() if found.any()}
 
 
 def fitting(buckets: Sequence[Bucket], video: Video, fps: float, upscale: bool, min_kept: float) -> tuple[list[Bucket], str]:
-    """The buckets a clip can fill, or none and the reason: too_short, too_small or too_much_cropped, what fails first."""
-    fits = [b for b in buckets if b.frames <= frames_at(video, fps)]
-    if not fits:
-        return [], "too_short"
-    fits = [b for b in fits if upscale or (b.width <= video.width and b.height <= video.height)]
-    if not fits:
-        return [], "too_small"
-    fits = [b for b in fits if kept_share(video, b) >= min_kept]
-    return fits, "" if fits else "too_much_cropped"
-
-
-def pick(buckets: Sequence[Bucket], draw: float) -> Bucket:
-    """One of `buckets` for a `draw` in [0, 1), with probability ∝ weight × batch.
-
-    A step of a bucket takes `batch` clips, so a bucket that gets clips ∝ weight × batch makes steps ∝ weight, as far as clips fit
-    all buckets; those that fit only short or small ones shift the shares towards these.
-    """
-    shares = [b.weight * b.batch for b in buckets]
-    left = draw * sum(shares)
-    for bucket, share in zip(buckets, shares, strict=True):
-        left -= share
-        if left < 0:
-            return bucket
-    return buckets[-1]
+    """The buckets that a clip can fill, or none and the reason."""
+    width, height, rate, frames = (np.array([value]) for value in (video.width, video.height, video.fps, video.frames))
+    (mask,), reasons = fits(buckets, width, height, rate, frames, fps, upscale, min_kept)
+    return [bucket for number, bucket in enumerate(buckets) if int(mask) >> number & 1], next(iter(reasons), "")
 
 
 def _table(width: int, height: int, cells: dict[int, tuple[int, float]]) -> list[Bucket]:
@@ -131,4 +129,4 @@ TABLES: dict[str, list[Bucket]] = {
         *_table(1024, 576, {17: (80, 10), 49: (32, 5.8), 73: (16, 5.8), 97: (16, 5.8), 121: (16, 5.8)}),
     ],
 }
-"""Batch sizes and weights in per cent of PAPER.md §5. V1's divide by 64 processes, V2's by 16 (of 64 GPUs: four to a process)."""
+"""Batch sizes and weights in per cent of PAPER.md §5: V1's stages II and III, V2's stage II."""

@@ -213,7 +213,7 @@ def train_filter(
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
-    shards: Annotated[str, typer.Option(help="a run directory, a folder, or URLs in braces")],
+    shards: Annotated[list[str], typer.Option(help="a run, a folder of shards or an index; PATH=WEIGHT mixes several of them")],
     output: Annotated[Path, typer.Option(help="checkpoints/, samples/, log.jsonl, tensorboard/")],
     address: Annotated[
         str | None, typer.Option(help="train with Ray Train on that cluster; else in this process, or torchrun's")
@@ -241,6 +241,24 @@ def sample(
     from curation.trainer import run as runs
 
     runs.sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
+
+
+shards = typer.Typer(help="Shards of others.", no_args_is_help=True)
+app.add_typer(shards, name="shards")
+
+
+@shards.command()
+def index(
+    sources: Annotated[list[str], typer.Argument(metavar="TARS", help="tars, or folders of them; paths or URLs")],
+    output: Annotated[str, typer.Option(help="a folder for the index: `train --shards` takes it as it takes a run")],
+) -> None:
+    """Walk WebDataset tars that have no ledgers, once, and write down where each sample lies and how long and large its video is.
+    Goes on where it was stopped."""
+    from curation.console import say
+    from curation.shards import index as indices
+
+    told = indices.make(sources, output, say)
+    say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
 
 
 models = typer.Typer(help="What the store has and needs, with licences; fetch it.", invoke_without_command=True)

@@ -39,6 +39,7 @@ TRAINER = {
     "media",
     "console",
     "stages",
+    "ledger",
 }
 """What the trainer may import: the shard is the only hand-off (of the stages, how words are found in a caption)."""
 

@@ -1,9 +1,9 @@
-"""What the loader gives: clips of one shape with their captions and reference pictures, and where in the data they come from."""
+"""What the loader gives: clips of one shape with their captions and reference pictures."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -23,18 +23,9 @@ class Reference:
     kind: Kind
 
 
-@dataclass(frozen=True)
-class Position:
-    """The `index`-th batch that a worker planned in an epoch, from 0."""
-
-    worker: int
-    epoch: int
-    index: int
-
-
 @dataclass
 class Batch:
-    """Clips of one bucket."""
+    """Clips of one bucket: what one process computes at once, a part of a step's."""
 
     keys: list[str]
     video: Tensor
@@ -45,19 +36,17 @@ class Batch:
     firsts: list[int]
     """Number of the clip's own frame at which it was cut, of each clip."""
     bucket: Bucket
-    position: Position
+    step: int
+    """From 0."""
+    slots: list[int]
+    """Place of each clip in the step, 0 … the bucket's batch − 1: with the step it says what is drawn for the clip."""
+    counts: bool = True
+    """False: clips that another batch of the step holds, computed so that every process computes as often, and worth nothing."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """Clips passed over since this worker's last batch, by reason."""
+    """Clips that could not be read and gave way to others, by reason."""
 
     def pin_memory(self) -> Batch:
-        """For DataLoader's pin_memory: the video in page-locked memory, for copies that overlap with computing."""
+        """For DataLoader's pin_memory: tensors in page-locked memory, for copies that overlap with computing."""
         self.video = self.video.pin_memory()
+        self.references = [[replace(r, image=r.image.pin_memory()) for r in row] for row in self.references]
         return self
-
-
-@dataclass
-class Ended:
-    """A worker has come to the end of its part of an epoch. Never leaves the loader."""
-
-    position: Position
-    skipped: Counter[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import warnings
@@ -54,8 +53,8 @@ class State:
         return {"model": weights, "optimizer": moments, "average": self.average}
 
 
-def save(out: Path, step: int, state: State, loader: dict[str, Any], process: Process, keep: int) -> None:
-    """Write one checkpoint: the state by torch's distributed checkpoint, each rank's place in the data, the averaged weights.
+def save(out: Path, step: int, state: State, process: Process, keep: int) -> None:
+    """Write one checkpoint: the state by torch's distributed checkpoint, and the averaged weights.
 
     It gets its name when all is written, so a checkpoint that has one is whole; all but the newest `keep` go.
     """
@@ -67,7 +66,6 @@ def save(out: Path, step: int, state: State, loader: dict[str, Any], process: Pr
     process.barrier()
     with _quietly():
         dcp.save(state.tensors(), checkpoint_id=temporary, no_dist=process.world == 1)
-    (temporary / f"loader-{process.rank:05d}.json").write_text(json.dumps(loader))
     whole = {name: value.detach().cpu().contiguous() for name, value in _gathered(state.average)}
     if process.leads:
         save_file(whole, temporary / WEIGHTS)
@@ -94,18 +92,14 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def restore(out: Path, step: int, state: State, process: Process) -> dict[str, Any]:
-    """Load a checkpoint of this run in place. Returns this rank's place in the data. Raises `TrainerError`."""
+def restore(out: Path, step: int, state: State, process: Process) -> None:
+    """Load a checkpoint of this run in place, on any number of processes."""
     source = folder(out, step)
-    ranks = len(list(source.glob("loader-*.json")))
-    if ranks != process.world:
-        raise TrainerError(f"{source} was written by {ranks} processes, these are {process.world}")
     tensors = state.tensors()
     with _quietly():
         dcp.load(tensors, checkpoint_id=source, no_dist=process.world == 1)
     whole = {"model_state_dict": tensors["model"], "optim_state_dict": tensors["optimizer"]}
     set_state_dict(state.model, state.optimizer, **whole)
-    return json.loads((source / f"loader-{process.rank:05d}.json").read_text())
 
 
 def weights(path: Path) -> Averages:

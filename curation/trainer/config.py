@@ -12,11 +12,11 @@ from curation import recipe
 from curation.models import codecs, encoders
 from curation.store import store
 from curation.trainer.augment import Augment
+from curation.trainer.data import Data
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Sampling
 from curation.trainer.model import Architecture, Layers
 from curation.trainer.references import References
-from curation.trainer.stream import Data
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -92,8 +92,6 @@ class Training:
     papers."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     """Decay of the averaged weights, reached by min(ema, (1+step)/(10+step)); DiT's, not stated by the papers."""
-    accumulate: Count = 1
-    """Batches of each process per step: a step then has that many times a bucket's batch."""
     precision: Literal["bf16", "fp32"] = "bf16"
     parallel: Literal["ddp", "fsdp"] = "fsdp"
     """With several processes: replicas, or FSDP2."""

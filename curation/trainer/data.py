@@ -1,131 +1,229 @@
-"""The loader: shards in, batches for training out, in an order that the seed alone decides and that can be taken up anywhere."""
+"""The loader: a plan in, batches for training out. What a step holds does not depend on how many processes share it."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import json
+import logging
+import math
+import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from pydantic import Field, ValidationError
+from torch.utils.data import DataLoader, Dataset
 
-from curation.buckets import Bucket, check
-from curation.fingerprint import changes
-from curation.trainer import reading
-from curation.trainer.batch import Batch, Ended, Position, Reference
+from curation.buckets import EARLY, TABLES, Bucket, Buckets
+from curation.media import resample
+from curation.shards.clip import Clip
+from curation.shards.index import VIDEOS
+from curation.trainer.batch import Batch, Reference
+from curation.trainer.clips import members
 from curation.trainer.errors import TrainerError
-from curation.trainer.references import References
-from curation.trainer.stream import Data, Item, Stream
+from curation.trainer.plan import Plan
+from curation.trainer.references import References, choose
+from curation.trainer.seeds import generator, uniforms
 
-__all__ = ["Batch", "Bucket", "Data", "Loader", "Position", "Reference"]
+LOG = logging.getLogger(__name__)
+TRIES = 100
+"""Clips of a bucket that are tried in one slot, one after another; when none can be read, something else is wrong."""
 
-PATIENCE = 10
-"""Epochs without a single batch after which the data are said not to suit the buckets."""
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """How clips become batches."""
+
+    buckets: Buckets
+    """Shapes of batches; or a paper's whole table (PAPER.md §5)."""
+    fps: Annotated[float, Field(gt=0)] = 24.0
+    """Frames per second that the model sees (PAPER.md §5); a clip of another rate gives its frames nearest in time."""
+    upscale: bool = False
+    """Whether clips smaller than a bucket may be blown up to it; not stated by the paper."""
+    min_kept: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least share of a picture that a bucket's shape may leave (4:3 in 16:9: 0.75; upright: 0.32); not stated by the paper."""
+    crop: Literal["centre", "random"] = "centre"
+    """Which part of a picture that does not have the bucket's shape; not stated by the paper."""
+    start: Literal["random", "first"] = "random"
+    """Which frames of a clip that is longer than its bucket; `first` lets latents be cached; not stated by the paper."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of source videos, by a hash of their identifiers, whose clips are not trained on."""
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens that a process computes at once: a step's clips are split accordingly, and their gradients added up. null: all
+    of a process's clips at once."""
+    decoder: resample.Decoder = "pyav"
+    """`decord`: its fork decord2 (`pip install 'curation[decord]'`). As fast at 360 lines; cheaper where a clip of 1080 lines is
+    cut far from a key frame (benchmarks/decoders.py)."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that decode, of each training process; 0: it decodes by itself, between steps."""
+    prefetch: Annotated[int, Field(ge=1)] = 2
+    """Batches that each of them prepares ahead."""
+
+    def table(self) -> list[Bucket]:
+        """The buckets, each with its batch over all processes."""
+        return TABLES[self.buckets] if isinstance(self.buckets, str) else self.buckets
+
+
+Part = tuple[int, tuple[int, ...], bool]
+"""A step, some of its slots, and whether they count."""
+
+
+def parts(step: int, clips: int, rank: int, world: int, most: int) -> list[Part]:
+    """What one process computes of a step of so many clips, at most `most` at once.
+
+    All processes get as many parts, and as many clips but for one. Where one has fewer clips than parts, its first comes again
+    and counts for nothing. Raises `TrainerError` when there are fewer clips than processes.
+    """
+    if clips < world:
+        hint = f"let {math.ceil(world / clips)} or more share a clip (training.parallel: {{context: …}})"
+        raise TrainerError(f"a batch of {clips} clips does not suit {world} processes: {hint}")
+    slots = np.arange(rank * clips // world, (rank + 1) * clips // world)
+    count = math.ceil(math.ceil(clips / world) / most)
+    found = [tuple(part.tolist()) for part in np.array_split(slots, count)]
+    return [(step, part or found[0], bool(part)) for part in found]
 
 
 class Loader:
-    """Iterates over the `Batch`es of one process.
-
-    Shards are split by process, then by worker. An epoch of all of them together gives every sample once, those that no bucket
-    takes or that do not decode being counted in `skipped`. Epochs follow each other without end, or stop after `epochs` (then
-    processes may have different numbers of batches); at the end of its part a worker gives out incomplete batches.
-    A process draws its buckets on its own, so in one step others may be at another shape: batch sizes level the work.
-    """
+    """The batches of one process, step by step."""
 
     def __init__(
         self,
-        shards: reading.Sources,
+        plan: Plan,
         data: Data,
         references: References | None = None,
         *,
-        seed: int = 0,
         rank: int = 0,
         world: int = 1,
-        epochs: int | None = None,
+        most: dict[Bucket, int] | None = None,
         pin: bool = False,
     ):
-        """`shards`: see `reading.urls`. `seed`: of all that is drawn. `rank`: this process, of `world`. `pin`: give batches in
-        page-locked memory. Raises `TrainerError`."""
-        try:
-            check(data.table(), world)
-        except ValueError as error:
-            raise TrainerError(str(error)) from error
-        self.shards = reading.urls(shards)
-        self.buckets = [dataclasses.replace(b, batch=b.batch // world) for b in data.table()]
-        self.data, self.references = data, references or References()
-        self.seed, self.rank, self.world, self.epochs, self.pin = seed, rank, world, epochs, pin
+        """`rank`, `world`: of the processes that share the clips; `most`: clips of a bucket that one computes at once; `pin`:
+        batches lie in page-locked memory. Raises `TrainerError`."""
+        self.plan, self.data, self.references = plan, data, references or References()
+        self.rank, self.world, self.most, self.pin = rank, world, most or {}, pin
         self.skipped: Counter[str] = Counter()
-        """Clips passed over so far, by reason: too_short, too_small, too_much_cropped, no_metadata, undecodable."""
-        self._done = [(0, 0)] * max(1, data.workers)
-        self._turn = 0
+        """Clips that gave way to others so far, in this process, by reason."""
+        for bucket in plan.buckets:
+            parts(0, bucket.batch, rank, world, bucket.batch)  # raises where they do not suit
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Goes on after the last batch that was given out."""
-        idle: Counter[int] | None = Counter()
-        for item in self._items():
-            if isinstance(item, TrainerError):
-                raise item
-            self._pass(item)
-            if isinstance(item, Batch):
-                idle = None
-                yield item
-            elif idle is not None:
-                idle[item.position.worker] += 1
-                self._check_use(idle)
+    def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
+        """The batches of steps [first, last), each step's together."""
+        batches = self._batches([part for step in range(first, last) for part in self._parts(step)])
+        for step in range(first, last):
+            step_batches = list(islice(batches, len(self._parts(step))))
+            for batch in step_batches:
+                self.skipped.update(batch.skipped)
+            yield step_batches
 
-    def _items(self) -> Iterator[Item]:
-        at = (self.seed, self.rank, self.world, self._done, self._turn, self.epochs)
-        stream = Stream(self.shards, self.buckets, self.data, self.references, *at)
+    def _parts(self, step: int) -> list[Part]:
+        bucket = self.plan.bucket(step)
+        return parts(step, bucket.batch, self.rank, self.world, self.most.get(bucket, bucket.batch))
+
+    def _batches(self, wanted: list[Part]) -> Iterator[Batch]:
         workers = self.data.workers
-        yield from DataLoader(
-            stream,
+        loader = DataLoader(
+            Reading(self.plan, self.data, self.references),
+            sampler=wanted,
             batch_size=None,
             num_workers=workers,
             prefetch_factor=self.data.prefetch if workers else None,
             pin_memory=self.pin,
             generator=torch.Generator(),  # else it draws from the global one
         )
+        for item in loader:
+            if isinstance(item, TrainerError):
+                raise item
+            yield item
 
-    def _pass(self, item: Batch | Ended) -> None:
-        """Note where the item's worker stands after it, and whose turn it is: DataLoader asks its workers in turn."""
-        at = item.position
-        self._done[at.worker] = (at.epoch + 1, 0) if isinstance(item, Ended) else (at.epoch, at.index + 1)
-        self._turn = (at.worker + 1) % len(self._done)
-        self.skipped.update(item.skipped)
 
-    def _check_use(self, idle: Counter[int]) -> None:
-        if len(idle) == len(self._done) and min(idle.values()) >= PATIENCE:
-            why = ", ".join(f"{count} {reason}" for reason, count in self.skipped.most_common()) or "the shards hold no samples"
-            hint = "take shorter or smaller buckets, or `upscale`"
-            raise TrainerError(f"data: no clip suits any bucket in {PATIENCE} epochs ({why}): {hint}")
+class Reading(Dataset[Any]):
+    """Parts of steps → batches, in whatever process."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands after the batch it gave last, as plain JSON values: a few numbers per worker."""
-        return {"of": self._identity(), "done": [list(d) for d in self._done], "turn": self._turn, "skipped": dict(self.skipped)}
+    def __init__(self, plan: Plan, data: Data, references: References):
+        self.plan, self.data, self.references = plan, data, references
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there: the batches that follow are the same as they would have been. Raises `TrainerError` when the state is
-        of a loader that would give others."""
-        changed = changes(state["of"], self._identity())
-        if changed:
-            raise TrainerError(f"cannot go on in the data where the checkpoint stood: {'; '.join(changed)}")
-        self._done = [(epoch, index) for epoch, index in state["done"]]
-        self._turn, self.skipped = state["turn"], Counter(state["skipped"])
+    def __getitem__(self, part: Part) -> Batch | TrainerError:
+        try:
+            return self._batch(*part)
+        except (TrainerError, ModuleNotFoundError) as error:
+            return TrainerError(str(error))  # raised in a worker it would arrive with a page of traceback
+        except OSError as error:
+            return TrainerError(f"the shards cannot be read: {' '.join(str(error).split())[:300]}")
 
-    def _identity(self) -> dict[str, Any]:
-        """All that decides the order and content of batches, as plain values. Where the shards lie does not."""
-        names = "\n".join(url.rpartition("/")[2] for url in self.shards)
-        knobs = dataclasses.asdict(self.data)
-        del knobs["buckets"], knobs["workers"], knobs["prefetch"]
-        return {
-            "seed": self.seed,
-            "rank": self.rank,
-            "world": self.world,
-            "workers": len(self._done),
-            "shards": f"{len(self.shards)} ({hashlib.sha256(names.encode()).hexdigest()[:8]})",
-            "data": knobs,
-            "references": dataclasses.asdict(self.references),
-            "buckets": {b.name: {"batch": b.batch * self.world, "weight": b.weight} for b in self.buckets},
-        }
+    def _batch(self, step: int, slots: tuple[int, ...], counts: bool) -> Batch:
+        rows, skipped = self.plan.rows(step), Counter[str]()
+        found = [self._one(step, slot, int(rows[slot]), skipped) for slot in slots]
+        return Batch(
+            keys=[one.key for one in found],
+            video=torch.from_numpy(np.stack([one.video for one in found])),
+            captions=[one.caption for one in found],
+            references=[one.references for one in found],
+            firsts=[one.first for one in found],
+            bucket=self.plan.bucket(step),
+            step=step,
+            slots=list(slots),
+            counts=counts,
+            skipped=skipped,
+        )
+
+    def _one(self, step: int, slot: int, row: int, skipped: Counter[str]) -> _Clip:
+        """A slot's clip, or the first after it in the bucket's list that can be read."""
+        for attempt in range(1, TRIES + 1):
+            try:
+                return _Clip(self, step, slot, row)
+            except (resample.DecodeError, tarfile.TarError, ValueError) as error:
+                reason = "undecodable" if isinstance(error, resample.DecodeError) else "damaged"
+                skipped[reason] += 1
+                LOG.warning("the clip in %s is left out: %s", self.plan.clips.place(row), " ".join(str(error).split())[:200])
+                row = self.plan.instead(step, slot, attempt)
+        raise TrainerError(f"data: {TRIES} clips one after another cannot be read, the last in {self.plan.clips.place(row)}")
+
+
+class _Clip:
+    """One clip of a step, decoded."""
+
+    def __init__(self, reading: Reading, step: int, slot: int, row: int):
+        """Raises `DecodeError`, `tarfile.TarError` or `ValueError` for a clip that cannot be read, `OSError`."""
+        plan, data = reading.plan, reading.data
+        bucket = plan.bucket(step)
+        clips = plan.clips
+        storage, tar = clips.tars[clips.tar[row]]
+        self.key, self.files = members(storage, tar, int(clips.offset[row]), int(clips.size[row]))
+        self.caption, clip = self._words
+        fps, frames = float(clips.fps[row]), int(clips.frames[row])
+        which, *at = uniforms(3, generator(plan.number, step, slot, "cut"))
+        slack = (frames - 1) / fps - (bucket.frames - 1) / data.fps
+        self.first = int(which * (1 + int(slack * fps + EARLY))) if data.start == "random" else 0
+        times = [self.first / fps + i / data.fps for i in range(bucket.frames)]
+        where = (at[0], at[1]) if data.crop == "random" else (0.5, 0.5)
+        size = bucket.width, bucket.height
+        video = next((self.files[suffix] for suffix in VIDEOS if suffix in self.files), b"")
+        self.video = resample.clip(video, times, *size, where, data.decoder)
+        drawn = choose(clip, reading.references, generator(plan.number, step, slot, "references")) if clip else []
+        images = [torch.from_numpy(resample.picture(self.files.get(one.member))) for one in drawn]
+        self.references = [Reference(image, one.word, one.span, one.kind) for image, one in zip(images, drawn, strict=True)]
+
+    @cached_property
+    def _words(self) -> tuple[str, Clip | None]:
+        """The caption, and the whole of KEY.json where it is ours. Raises `ValueError` where there is no caption."""
+        told = self.files.get("json", b"{}")
+        try:
+            clip = Clip.model_validate_json(told)
+        except ValidationError:
+            return foreign(told, self.files.get("txt")), None
+        return clip.caption, clip
+
+
+def foreign(told: bytes, text: bytes | None) -> str:
+    """The caption of somebody else's sample: KEY.txt, or `caption` or `text` in KEY.json. Raises `ValueError`."""
+    if text is not None:
+        return text.decode("utf-8").strip()
+    found = json.loads(told)
+    caption = next((found[name] for name in ("caption", "text") if isinstance(found.get(name), str)), None) if found else None
+    if caption is None:
+        raise ValueError("no caption: neither KEY.json of ours, nor KEY.txt, nor `caption` in KEY.json")
+    return caption

@@ -53,20 +53,19 @@ class Log:
         self.losses: list[torch.Tensor] = []
         self.norms: list[torch.Tensor] = []
 
-    def waiting(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """The loader's batches; the time until each comes is counted."""
-        batches = iter(loader)
-        while True:
-            start = time.monotonic()
-            batch = next(batches)
+    def waiting(self, steps: Iterable[list[Batch]]) -> Iterator[list[Batch]]:
+        """The loader's steps; the time until each comes is counted."""
+        start = time.monotonic()
+        for batches in steps:
             self.waited += time.monotonic() - start
-            yield batch
+            yield batches
+            start = time.monotonic()
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, batches: list[Batch]) -> None:
         """One step."""
         self.losses.append(loss)
         self.norms.append(norm.detach())
-        self.samples += sum(len(batch.keys) for batch in batches)
+        self.samples += batches[0].bucket.batch
         self.work += sum(self.flops(batch) for batch in batches)
 
     def write(self, step: int, rate: float) -> None:
@@ -78,7 +77,7 @@ class Log:
             "loss": round(loss, 5),
             "norm": round(torch.stack(self.norms).mean().item(), 5),
             "rate": rate,
-            "samples_per_second": round(self.samples * self.process.world / seconds, 3),
+            "samples_per_second": round(self.samples / seconds, 3),
             "flops_share": round(self.work / seconds / self.peak, 4),
             "waiting": round(self.waited / seconds, 4),
         }

@@ -10,7 +10,7 @@ from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 
 
-def run(config: Config, shards: str, out: Path, address: str) -> None:
+def run(config: Config, shards: list[str], out: Path, address: str) -> None:
     """Train on the workers of the cluster at `address`: `training.processes` of them, one GPU each where the cluster has GPUs.
 
     `shards` and `out` are paths that every worker sees. Raises `TrainerError` when a worker could not go on.
@@ -45,6 +45,6 @@ def run(config: Config, shards: str, out: Path, address: str) -> None:
 
 
 def _work(settings: dict[str, Any]) -> None:
-    from curation.trainer import train
+    from curation.trainer import run
 
-    train.run(settings["config"], settings["shards"], Path(settings["out"]))
+    run.work(settings["config"], settings["shards"], Path(settings["out"]))

@@ -6,40 +6,55 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curation.fingerprint import changes
 from curation.storage import replacing
 from curation.store import store
 from curation.store.weights import weights_digest
 from curation.trainer import config as configs
-from curation.trainer import reading
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 
-FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes")
-"""Knobs of `training` that may change between two starts of one run: they do not decide what a step does."""
+if TYPE_CHECKING:
+    from curation.trainer.clips import Clips
+
+FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes", "workers", "prefetch", "tokens")
+"""Knobs of `training` and `data` that may change between two starts of one run: they do not decide what a step does."""
 
 
-def train(name: str, shards: str, out: Path, address: str | None) -> None:
-    """Train by the recipe `name`; with an address on Ray's workers there."""
-    from curation.trainer import ray_train
-    from curation.trainer import train as loop
+def train(name: str, shards: list[str], out: Path, address: str | None) -> None:
+    """Train by the recipe `name` on some runs, `PATH` or `PATH=WEIGHT`; with an address on Ray's workers there."""
+    from curation.trainer import clips, ray_train
 
     config = configs.load(name)
-    reading.urls(shards)  # raises where there are none
+    runs = [clips.Run.of(text) for text in shards]
+    for run in runs:
+        clips.ledgers(run.where)  # raises where there are none
     if int(os.environ.get("RANK", "0")) == 0:
-        claim(config, shards, out)
         store.fetch(config.encoders.models())
     if address:
         ray_train.run(config, shards, out, address)
     else:
-        loop.run(config, shards, out)
+        work(config, shards, out)
 
 
-def claim(config: Config, shards: str, out: Path) -> None:
-    """Claim the output for this recipe and these shards, or raise `TrainerError` naming what changed since it was started."""
-    state = json.loads(json.dumps({"shards": shards, **identity(config)}))
+def work(config: Config, shards: list[str], out: Path) -> None:
+    """What every process of a training does."""
+    from curation.trainer import clips
+    from curation.trainer import train as loop
+
+    data = config.data
+    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
+    chosen, held = clips.read([clips.Run.of(text) for text in shards], knobs)
+    claim(config, shards, chosen, out)
+    loop.run(config, chosen, held, out)
+
+
+def claim(config: Config, shards: list[str], clips: Clips, out: Path) -> None:
+    """Claim the output for this recipe and these clips, or raise `TrainerError` naming what changed since it was started."""
+    told = {"shards": shards, "clips": f"{len(clips):,} ({clips.digest[:8]})", **identity(config)}
+    state = json.loads(json.dumps(told))
     file = out / "training.json"
     if file.exists():
         if changed := changes(json.loads(file.read_text()), state):
@@ -47,14 +62,16 @@ def claim(config: Config, shards: str, out: Path) -> None:
                 f"{out} was trained with something else ({'; '.join(changed)}): take another --output, or delete it"
             )
         return
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(state, indent=1))
+    if int(os.environ.get("RANK", "0")) == 0:
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(state, indent=1))
 
 
 def identity(config: Config) -> dict[str, Any]:
     """What decides the weights: every knob but the free ones, and what the frozen networks are."""
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in configs.SECTIONS if name != "sampling"}
     sections["training"] = {k: v for k, v in sections["training"].items() if k not in FREE}
+    sections["data"] = {k: v for k, v in sections["data"].items() if k not in FREE}
     own = {name: value for name, value in sections["encoders"].items() if name.endswith("_weights") and value}
     models: dict[str, str] = {**store.hashes(config.encoders.models())}
     for name, folder in own.items():

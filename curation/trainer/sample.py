@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from curation.buckets import Bucket
@@ -18,7 +19,7 @@ from curation.media.encode import from_arrays
 from curation.models.codecs import pictures
 from curation.shards.clip import Clip
 from curation.stages.extract_entities import is_part, whole_words
-from curation.trainer import flow, reading
+from curation.trainer import clips, flow
 from curation.trainer.batch import Reference
 from curation.trainer.conditions import Parts
 from curation.trainer.errors import TrainerError
@@ -143,15 +144,13 @@ def of_clip(shards: str, key: str | None, bucket: Bucket, fps: float, slots: int
 
     Raises `TrainerError` when no shard holds the key; null takes the first clip there is.
     """
-    urls = reading.urls(shards)
-    part = reading.Part(urls, 0, 0, 1, 0, 1)
-    part.shards = urls
-    for sample in part.samples(lambda one: key in (None, one[1])):
-        if key in (None, sample["__key__"]):
-            break
-    else:
-        raise TrainerError(f"no clip {key!r} in {shards}: `curation inspect {shards}` lists them")
-    clip = Clip.model_validate_json(sample["json"])
+    sample = clips.sample(shards, key)
+    try:
+        clip = Clip.model_validate_json(sample.get("json", b""))
+    except ValidationError as error:
+        raise TrainerError(
+            f"{shards}: {key or 'the first clip'} has no KEY.json of ours: give --prompt and --reference"
+        ) from error
     references = [_decoded(images[len(images) // 2].whole, sample) for images in subjects(clip, objects=True)]
     scene = background(clip)
     references = references[: slots - (scene is not None)] + ([_decoded(scene, sample)] if scene else [])

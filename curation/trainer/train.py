@@ -14,9 +14,11 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from curation.buckets import Bucket
 from curation.console import say
 from curation.trainer import checkpoint, flow
 from curation.trainer.batch import Batch
+from curation.trainer.clips import Clips
 from curation.trainer.conditions import Parts
 from curation.trainer.config import Config, Training
 from curation.trainer.data import Loader
@@ -24,14 +26,17 @@ from curation.trainer.distributed import Process, joined, parallelize
 from curation.trainer.flops import step_flops
 from curation.trainer.log import Log
 from curation.trainer.model import PERSONALIZATION, DiT, count_parameters, freeze, parameters_of
+from curation.trainer.plan import Plan
 from curation.trainer.sample import Maker, publish
 from curation.trainer.seeds import generator
 
 
-def run(config: Config, shards: str, out: Path) -> None:
-    """Train to the recipe's last step, from the newest checkpoint in `out` where there is one; in every process of a group."""
+def run(config: Config, clips: Clips, held: Clips, out: Path) -> None:
+    """Train to the recipe's last step, from the newest checkpoint in `out` where there is one; in every process of a group.
+
+    `held`: clips that are not trained on."""
     with joined() as process:
-        Trainer(config, shards, out, process).run()
+        Trainer(config, clips, held, out, process).run()
 
 
 def adamw(model: nn.Module, knobs: Training) -> torch.optim.AdamW:
@@ -49,12 +54,12 @@ def adamw(model: nn.Module, knobs: Training) -> torch.optim.AdamW:
 class Trainer:
     """One process of a training run."""
 
-    def __init__(self, config: Config, shards: str, out: Path, process: Process):
+    def __init__(self, config: Config, clips: Clips, held: Clips, out: Path, process: Process):
         self.config, self.out, self.process = config, out, process
         self.knobs = knobs = config.training
         if process.device.type == "cpu":  # threads that wait for a core cost more than they bring
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // process.world - config.data.workers))
-        self.parts = Parts(config, process.device, shards)
+        self.parts = Parts(config, process.device, clips.runs[0].where)
         self.bare = DiT(self.parts.size, knobs.seed).to(process.device)
         found = checkpoint.steps(out)
         self.step = found[-1] if found else 0
@@ -64,17 +69,12 @@ class Trainer:
         self.model = parallelize(self.bare, list(self.bare.blocks), process, knobs.parallel, knobs.precision == "bf16")
         self.optimizer = adamw(self.bare, knobs)
         self.average = {name: value.detach().float().clone() for name, value in self.bare.named_parameters()}
-        self.loader = Loader(
-            shards,
-            config.data,
-            config.references,
-            seed=knobs.seed,
-            rank=process.rank,
-            world=process.world,
-            pin=process.device.type == "cuda",
-        )
+        self.plan = Plan(clips, config.data.table(), knobs.seed)
+        most = {bucket: max(1, (config.data.tokens or 1 << 62) // self._tokens(bucket)) for bucket in self.plan.buckets}
+        sharing = {"rank": process.rank, "world": process.world}
+        self.loader = Loader(self.plan, config.data, config.references, **sharing, most=most, pin=process.device.type == "cuda")
         if found:
-            self.loader.load_state_dict(checkpoint.restore(out, self.step, self._state(), process))
+            checkpoint.restore(out, self.step, self._state(), process)
 
     def run(self) -> None:
         """To the last step; with checkpoints and samples on the way."""
@@ -83,14 +83,13 @@ class Trainer:
             trained = sum(p.numel() for p in self.bare.parameters() if p.requires_grad)
             numbers = f"{count_parameters(self.bare):,} parameters, {trained:,} of them trained"
             say(f"{numbers}; from step {self.step} on {self.process.world} × {self.process.device.type}")
+            say(self.plan.described(knobs.steps))
         if knobs.compile:  # block by block: one graph serves all of them, also where they are sharded or recomputed
             torch._dynamo.config.recompile_limit = 8 * len(self.config.data.table())  # each bucket has its shapes
             for block in self.bare.blocks:
                 block.compile(dynamic=False)
         with Log(self.out, self.process, self._flops, knobs.steps, self.step) as log:
-            batches = log.waiting(self.loader)
-            while self.step < knobs.steps:
-                step = [next(batches) for _ in range(knobs.accumulate)]
+            for step in log.waiting(self.loader.steps(self.step, knobs.steps)):
                 log.add(*self.update(step), step)
                 self.step += 1
                 if self.step % knobs.log_every == 0 or self.step == knobs.steps:
@@ -107,10 +106,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         total = torch.zeros((), device=self.process.device)
+        clips = batches[0].bucket.batch / self.process.world
         for part, batch in enumerate(batches):
             with self._synchronised(part == len(batches) - 1):
                 drawn = generator(self.knobs.seed, self.step, self.process.rank, part)
-                loss = self.loss(batch, drawn) / len(batches)
+                loss = self.loss(batch, drawn) * (len(batch.keys) * batch.counts / clips)
                 loss.backward()
             total += loss.detach()
         if self.step < self.knobs.new_layers_first:
@@ -177,7 +177,7 @@ class Trainer:
             value.copy_(values[name])
 
     def _save(self) -> None:
-        checkpoint.save(self.out, self.step, self._state(), self.loader.state_dict(), self.process, self.knobs.keep)
+        checkpoint.save(self.out, self.step, self._state(), self.process, self.knobs.keep)
 
     def _state(self) -> checkpoint.State:
         return checkpoint.State(self.bare, self.optimizer, self.average)
@@ -196,3 +196,7 @@ class Trainer:
         """Of one step on a batch, in this process."""
         shape = self.parts.codec.shape(batch.bucket.frames, batch.bucket.height, batch.bucket.width)
         return step_flops(self.parts.size, len(batch.keys), self.bare.tokens(shape), self.parts.text.length)
+
+    def _tokens(self, bucket: Bucket) -> int:
+        """Of one clip."""
+        return self.bare.tokens(self.parts.codec.shape(bucket.frames, bucket.height, bucket.width))

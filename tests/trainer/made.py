@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -107,8 +106,8 @@ def _ref(entity: int, frame: int) -> dict[str, Any]:
     return {"frame": frame, "label": WORDS[entity], "member": f"ref.{entity}.{frame}.webp", **box}
 
 
-def write(out: Path, units: list[list[Sample]]) -> Path:
-    """A run directory with one shard per unit."""
+def write(out: Any, units: list[list[Sample]]) -> Any:
+    """A run, of a path or URL, with one shard per unit."""
     storage = Storage.at(out)
     for number, samples in enumerate(units):
         unit.write(storage, Unit(0, number), 0, samples, OWNERS, PROVENANCE, [s.key for s in samples])

@@ -26,7 +26,7 @@ def write(path: Path, texts: Path, **sections: dict[str, Any]) -> Path:
     recipe: dict[str, dict[str, Any]] = {
         "model": {"size": "tiny", "width": 32, "blocks": 2, "heads": 2, "words": 2, "dropout": 0.1},
         "encoders": {"text": "minilm", "text_weights": str(texts), "text_length": 24, "image": "patches", "codec": "dct"},
-        "data": {"buckets": BUCKETS, "shuffle": 4},
+        "data": {"buckets": BUCKETS},
         "training": {"steps": 4, "lr": 1e-3, "precision": "fp32", "parallel": "ddp", "log_every": 1, "save_every": 2},
         "sampling": {"steps": 2},
     }

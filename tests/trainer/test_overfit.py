@@ -106,7 +106,7 @@ def test_references_say_which_clip_is_made_again(tmp_path, sample_run):
     other clip, from the same noise."""
     shards, recipe, out = one_caption(sample_run, tmp_path / "two"), tmp_path / "recipe.yaml", tmp_path / "out"
     recipe.write_text(yaml.safe_dump(RECIPE))
-    run.train(str(recipe), str(shards), out, None)
+    run.train(str(recipe), [str(shards)], out, None)
 
     config = configs.load(recipe)
     bucket = config.data.table()[0]

@@ -32,7 +32,7 @@ def world(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("world")
     shards = recipes.shards(folder / "run")
     recipe = recipes.write(folder / "train.yaml", folder / "minilm", training={"steps": 2, "lr": 1e-2})
-    run.train(str(recipe), str(shards), folder / "out", None)
+    run.train(str(recipe), [str(shards)], folder / "out", None)
     cv2.imwrite(str(folder / "dog.png"), made.cut_out((20, 200, 30)))
     cv2.imwrite(str(folder / "hat.jpg"), np.full((20, 30, 3), 70, np.uint8))
     return {"recipe": recipe, "out": folder / "out", "shards": shards, "folder": folder}
