@@ -18,6 +18,7 @@ FORMS = (
     "a folder of videos with captions beside them (.txt, .json), a table of path and caption (CSV, Parquet, JSONL), "
     "finished shards (.tar)"
 )
+PANDA_ROOT = "data/panda70m"
 SAMPLES = tuple(
     (Path(__file__).with_name(f"{table}.csv"), table.replace("_", "-")) for table in ("sample_videos", "sample_recording")
 )
@@ -38,6 +39,16 @@ def open_input(name: str, videos: str | None = None) -> Iterator[Sample]:
     return _open_file(name, videos) if files.is_file(name) else _open_folder(name.rstrip("/") or "/", videos)
 
 
+def folders(name: str, videos: str | None = None) -> list[str]:
+    """Folders, or URLs, below which the videos of an input lie. Nothing is fetched; none where it is not there any more."""
+    if name == "sample":
+        return [str(store.entry(videos).folder) for _, videos in SAMPLES]
+    if name == "panda70m":
+        name = os.environ.get("PANDA70M_ROOT") or PANDA_ROOT
+    folder = _folder_of(name) if files.suffix(name) in (*TABLES, ".tar") else name
+    return [place for place in (folder, videos) if place]
+
+
 def _stored(name: str) -> Path:
     """The folder in which the store has these videos; of an entry of one file it gives that."""
     path = store.path(name)
@@ -45,7 +56,7 @@ def _stored(name: str) -> Path:
 
 
 def _panda_root() -> str:
-    root = os.environ.get("PANDA70M_ROOT") or "data/panda70m"
+    root = os.environ.get("PANDA70M_ROOT") or PANDA_ROOT
     if not files.exists(root) or not any(files.listing(root)):
         raise InputError(
             f"no Panda-70M data in {root}: put its CSV with the source videos in `videos/`, or the downloader's folders "

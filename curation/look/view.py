@@ -24,8 +24,9 @@ from curation.faults import one_line
 from curation.inputs.files import InputError
 from curation.look import asked, clip, decisions
 from curation.look.bounds import bounds
-from curation.look.clip import Lost, Member
 from curation.look.index import Index, Row
+from curation.look.sending import sent
+from curation.look.source import STILLS, Bytes, Lost, source_of
 from curation.storage import Storage
 
 STATIC = Path(__file__).with_name("page")
@@ -38,10 +39,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-TYPES = {"mp4": "video/mp4", "jpg": "image/jpeg", "webp": "image/webp", "png": "image/png", "json": "application/json"}
-"""Of members; what is none of these is handed over as a file."""
-AT_ONCE = 1 << 20
-"""Bytes of a member that are read and sent at once."""
 BODY = 16_384
 """Bytes of a request's body at most."""
 EMPTY = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
@@ -69,7 +66,7 @@ class Viewer:
         app.router.add_get("/", self.page)
         for name in ("view.js", "view.css"):
             app.router.add_get(f"/{name}", self.static)
-        for name in ("about", "rows", "clip", "member", "thumb", "mask", "still", "moves", "moved"):
+        for name in ("about", "rows", "clip", "member", "thumb", "mask", "source", "still", "moves", "moved"):
             app.router.add_get(f"/{name}", getattr(self, name))
         for name in ("decide", "again"):
             app.router.add_post(f"/{name}", getattr(self, name))
@@ -156,7 +153,7 @@ class Viewer:
         found = await asyncio.to_thread(_members, storage, row)
         if suffix not in found:
             raise web.HTTPNotFound(text="the sample has no such member")
-        return await _sent(request, storage, found[suffix], suffix)
+        return await sent(request, found[suffix], HEADERS)
 
     async def thumb(self, request: web.Request) -> web.Response:
         storage, row = await self._row(request)
@@ -164,7 +161,7 @@ class Viewer:
         def made() -> bytes | None:
             try:
                 found = _members(storage, row)
-                return clip.thumb(clip.read(storage, found["frame1.jpg"])) if "frame1.jpg" in found else None
+                return clip.thumb(clip.read(found["frame1.jpg"])) if "frame1.jpg" in found else None
             except Lost:
                 return None
 
@@ -176,16 +173,35 @@ class Viewer:
         entity, frame = (_number(request, name) for name in ("entity", "frame"))
 
         def made() -> bytes:
-            return clip.mask(clip.metadata(storage, _members(storage, row)), entity, frame)
+            return clip.mask(clip.metadata(_members(storage, row)), entity, frame)
 
         return web.Response(body=await asyncio.to_thread(made), content_type="image/png")
+
+    async def source(self, request: web.Request) -> web.StreamResponse:
+        """The file that a clip was planned from, where it may be played."""
+        storage, row = await self._row(request)
+
+        def found() -> Bytes:
+            source = source_of(storage, row)
+            if source is None:
+                raise Lost("the plan names no source")
+            return source.video()
+
+        return await sent(request, await asyncio.to_thread(found), HEADERS)
 
     async def still(self, request: web.Request) -> web.Response:
         storage, row = await self._row(request)
         number = _number(request, "number")
-        if number >= clip.STILLS:
+        if number >= STILLS:
             raise web.HTTPNotFound(text="there is no such still")
-        return web.Response(body=await asyncio.to_thread(clip.still, storage, row, number), content_type="image/jpeg")
+
+        def made() -> bytes:
+            source = source_of(storage, row)
+            if source is None:
+                raise Lost("the plan names no source")
+            return source.still(number, row["start"], row["end"])
+
+        return web.Response(body=await asyncio.to_thread(made), content_type="image/jpeg")
 
     async def decide(self, request: web.Request) -> web.Response:
         """{key, decision, note} → what was written."""
@@ -259,39 +275,8 @@ def _number(request: web.Request, name: str) -> int:
     return int(text)
 
 
-def _members(storage: Storage, row: Row) -> dict[str, Member]:
+def _members(storage: Storage, row: Row) -> dict[str, Bytes]:
     return clip.members(storage, row) if row["offset"] is not None else {}
-
-
-async def _sent(request: web.Request, storage: Storage, member: Member, suffix: str) -> web.StreamResponse:
-    try:
-        wanted = request.http_range
-        begin, end, _ = wanted.indices(member.size)
-    except ValueError:  # several ranges, or none that can be read: the whole is a right answer
-        wanted, begin, end = slice(None), 0, member.size
-    is_part = wanted.start is not None or wanted.stop is not None
-    if is_part and begin >= end:
-        raise web.HTTPRequestRangeNotSatisfiable(text="the member ends before that")
-    response = web.StreamResponse(status=206 if is_part else 200, headers=HEADERS)
-    response.content_type = TYPES.get(suffix.rpartition(".")[2], "application/octet-stream")
-    response.content_length = end - begin
-    response.headers["Accept-Ranges"] = "bytes"
-    if is_part:
-        response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{member.size}"
-    if response.content_type == "application/octet-stream":
-        response.headers["Content-Disposition"] = "attachment"
-    await response.prepare(request)
-    for at in range(begin, end if request.method == "GET" else begin, AT_ONCE):
-        size = min(AT_ONCE, end - at)
-        try:
-            data = await asyncio.to_thread(storage.read_range, member.tar, member.offset + at, size)
-        except OSError as error:
-            raise ConnectionResetError(f"{member.tar}: {error}") from error
-        await response.write(data)
-        if len(data) < size:
-            raise ConnectionResetError(f"{member.tar} has become shorter")
-    await response.write_eof()
-    return response
 
 
 def _recipe(storage: Storage) -> dict[str, Any]:

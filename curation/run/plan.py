@@ -63,6 +63,7 @@ def make_plan(
     storage: Storage,
     made_from: dict[str, Any],
     *,
+    videos: str | None = None,
     limit: int | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -72,8 +73,9 @@ def make_plan(
     bits each, which find doubled keys. Parts that an earlier planning from the same has finished are kept: the input is listed
     again, and what they hold is passed over.
 
-    The caption stages run on `workers` processes of this machine, or on the Ray cluster at `address`. Raises `PlanError` when
-    what they need is away, or when the input has changed under an unfinished plan.
+    The caption stages run on `workers` processes of this machine, or on the Ray cluster at `address`. `videos` is noted, for who
+    looks for sources later. Raises `PlanError` when what they need is away, or when the input has changed under an unfinished
+    plan.
     """
     done = _begin(storage, made_from)
     keys = Keys()
@@ -94,6 +96,7 @@ def make_plan(
         verdicts.update(found["verdicts"])
     info = {
         "made_from": made_from,
+        **({"videos": videos} if videos else {}),
         "complete": True,
         "clips": sum(found["clips"] for found in done),
         "verdicts": dict(sorted(verdicts.items())),

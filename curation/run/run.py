@@ -128,7 +128,7 @@ def _planned(
     store.fetch(chosen.plan_models(), console.say)
     with console.counting("plan", limit) as count:
         try:
-            made = plan.make_plan(chosen, clips, storage, wanted, limit=limit, progress=count.add, address=address)
+            made = plan.make_plan(chosen, clips, storage, wanted, videos=videos, limit=limit, progress=count.add, address=address)
         except ending.Interrupted as told:
             told.done = count.line()
             raise

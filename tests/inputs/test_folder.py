@@ -9,7 +9,7 @@ import pytest
 
 from curation.inputs.files import InputError
 from curation.inputs.folder import read_folder
-from curation.inputs.open import open_input
+from curation.inputs.open import folders, open_input
 from curation.sample import Verdict
 
 
@@ -21,6 +21,15 @@ def put(folder, name, text=None, **info):
         path.with_suffix(".txt").write_text(text)
     if info:
         path.with_suffix(".json").write_text(json.dumps(info))
+
+
+def test_all_that_an_input_lists_lies_in_its_folders(tmp_path):
+    put(tmp_path / "in", "deep/a.mp4", "A cat.")
+    (tmp_path / "table.csv").write_text(f"path,caption\n{tmp_path}/in/deep/a.mp4,A cat.\n")
+    for name, videos in (("sample", None), (str(tmp_path / "in"), None), (str(tmp_path / "table.csv"), str(tmp_path / "in"))):
+        paths = {s.meta["source"]["path"] for s in open_input(name, videos) if s.meta["source"].get("path")}
+        assert paths and all(any(path.startswith(f"{folder}/") for folder in folders(name, videos)) for path in paths), name
+    assert folders("s3://b/in/clips.parquet", "s3://b/videos") == ["s3://b/in", "s3://b/videos"] and folders("") == []
 
 
 def test_captions_beside_the_videos(tmp_path):

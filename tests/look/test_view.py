@@ -10,7 +10,7 @@ import pytest
 from curation import ledger
 from curation.inputs.files import InputError
 from curation.look import clip as clips
-from curation.look import decisions, view
+from curation.look import decisions, sending, view
 from curation.look.index import PAGE, Index
 from curation.sample import REJECTED, Verdict
 from curation.storage import Storage
@@ -154,9 +154,9 @@ def test_members_come_by_range_out_of_the_tar(site, run):
 
 
 def test_a_large_member_comes_whole(tmp_path):
-    storage = made.run(tmp_path / "run", [[sample("a", size=3 * view.AT_ONCE + 11)]], megabytes=9)
+    storage = made.run(tmp_path / "run", [[sample("a", size=3 * sending.AT_ONCE + 11)]], megabytes=9)
     with serving(storage) as site:
-        assert site.get("member", key="a", suffix="mp4").body == sample("a", size=3 * view.AT_ONCE + 11).files["mp4"]
+        assert site.get("member", key="a", suffix="mp4").body == sample("a", size=3 * sending.AT_ONCE + 11).files["mp4"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def page(browser: Any) -> Iterator[Any]:
 
 def opened(page: Any, site: Site, query: str = "") -> None:
     page.goto(f"{site.url}/{query}")
-    page.wait_for_selector("#rows a, #total:text('0 clips')")
+    page.wait_for_selector("#rows a, #total:text('0 clips')", state="attached")
 
 
 def until(page: Any, condition: str) -> None:
@@ -111,6 +111,12 @@ def test_why_a_clip_was_dropped_and_its_source(page, sample_copy):
         opened(page, site, "?key=bikes_00001")
         page.wait_for_selector("#detail h2:text('bikes_00001')")
         assert "split_shots: too_short" in page.text_content("#detail")
+        start, end = (site.get("clip", key="bikes_00001").told[name] for name in ("start", "end"))
+        until(page, f"Math.abs(document.querySelector('video').currentTime - {start}) < 0.1")
+        page.evaluate("document.querySelector('video').playbackRate = 4")
+        page.keyboard.press("p")
+        until(page, f"document.querySelector('video').paused && document.querySelector('video').currentTime >= {end} - 0.1")
+        page.evaluate("document.querySelector('video').dispatchEvent(new Event('error'))")
         until(page, "[...document.querySelectorAll('#detail figure img')].filter((i) => i.naturalWidth > 0).length === 3")
 
 

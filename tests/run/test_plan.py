@@ -94,7 +94,8 @@ def test_dropped_clips_ride_along_but_not_without_bound():
 
 def test_a_plan_is_read_back_as_it_was_made(tmp_path):
     rows = [*clips(5), planned("bad", None, error=DataError("bad_row", "it broke"))]
-    plan = make_plan(Recipe(units=Units(clips=2)), rows, Storage.at(tmp_path), {"input": "x"})
+    plan = make_plan(Recipe(units=Units(clips=2)), rows, Storage.at(tmp_path), {"input": "x"}, videos="y")
+    assert plan.info["videos"] == "y"
     assert (plan.clips, plan.groups) == (6, [Group(0, units=3, clips=6)])
     assert [s for _, samples in plan.units(0) for s in samples] == rows
     assert plan.unit(Unit(0, 1)) == rows[2:4] and open_plan(Storage.at(tmp_path)) == plan

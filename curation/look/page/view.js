@@ -223,7 +223,7 @@ function shown(facts) {
     against ? make("p", {}, make("button", { type: "button", onclick: () => open(facts.key, state.of === "a" ? "b" : "a") }, state.of === "a" ? "The same in the other run" : "Back to this run")) : null,
     ...(state.of === "a" ? decision(facts) : []),
     "mp4" in facts.members ? make("video", { src: member("mp4"), controls: true, loop: true, muted: true, playsinline: true, preload: "metadata", "aria-label": "The clip" }) : null,
-    ...stills(facts),
+    ...source(facts),
     ...frames(facts, entities, member),
     ...pictures("Cut-outs", facts, entities, member, /^ref\.(\d+)\.(\d)\./),
     ...pictures("Faces", facts, entities, member, /^face\.(\d+)\.(\d)\./),
@@ -281,10 +281,21 @@ async function decide(name) {
 
 const by = (facts) => (facts.decision.decided ? [facts.decision.who, facts.decision.decided].filter(Boolean).join(", ") : "");
 
+function source(facts) {
+  if (facts.offset != null) return [];
+  const title = make("h3", {}, "The source at that time");
+  if (!facts.plays) return facts.stills ? [title, stills(facts)] : [make("p", { class: "faint" }, "Its source is not to be reached from here.")];
+  const time = facts.start == null ? "" : `#t=${facts.start}${facts.end == null ? "" : `,${facts.end}`}`;
+  const video = make("video", { src: at("source", { key: facts.key, of: state.of }) + time, controls: true, muted: true, playsinline: true, preload: "metadata", "aria-label": "The source at that time" });
+  const instead = () => video.replaceWith(facts.stills ? stills(facts) : make("p", { class: "faint" }, "This browser cannot play its source."));
+  video.addEventListener("error", instead);
+  video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) instead(); });
+  return [title, video];
+}
+
 function stills(facts) {
-  if (!facts.stills) return facts.offset == null ? [make("p", { class: "faint" }, "Its source is not to be reached from here.")] : [];
   const numbers = [...Array(facts.stills).keys()];
-  return [make("h3", {}, "The source at that time"), make("div", { class: "pictures" }, numbers.map((number) => make("figure", {}, picture(at("still", { key: facts.key, of: state.of, number }), `Still ${number + 1} of the source`))))];
+  return make("div", { class: "pictures" }, numbers.map((number) => make("figure", {}, picture(at("still", { key: facts.key, of: state.of, number }), `Still ${number + 1} of the source`))));
 }
 
 function picture(src, alt) {
