@@ -113,8 +113,8 @@ class Storage:
             file.seek(offset)
             return file.read(size)
 
-    def open(self, name: str) -> IO[bytes]:
-        """For reading, seekable. Raises `FileNotFoundError`."""
+    def open(self, name: str, ahead: int = 1 << 22) -> IO[bytes]:
+        """For reading, seekable. `ahead`: bytes that are asked of an object store at once. Raises `FileNotFoundError`."""
         return self.local(name).open("rb")
 
     def write(self, name: str, data: bytes | str) -> None:

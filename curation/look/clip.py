@@ -6,6 +6,7 @@ import json
 import shlex
 import tarfile
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pyarrow.compute as pc
@@ -26,6 +27,10 @@ THUMB = 176
 """Pixels of the longer side of a picture in the list."""
 TYPES = {"mp4": "video/mp4", "jpg": "image/jpeg", "webp": "image/webp", "png": "image/png", "json": "application/json"}
 """Of members; what is none of these is handed over as a file."""
+AHEAD = 1 << 17
+"""Bytes of a tar that are asked of an object store for a header: small members lie close together."""
+REMEMBERED = 256
+"""Samples of an object store whose places are remembered: a page asks for a dozen members of one."""
 MOST_PIXELS = 1 << 26
 """Of a mask."""
 
@@ -39,14 +44,19 @@ def members(storage: Storage, row: Mapping[str, Any]) -> dict[str, Bytes]:
         raise Lost(f"{tar} is not there")
     if size < end:
         raise Lost(f"{tar} ends early: it has {size} bytes, the sample lies up to {end}")
+    return (_found if storage.is_local else _remembered)(storage, tar, row["key"], row["offset"], end, size)
+
+
+def _found(storage: Storage, tar: str, key: str, offset: int, end: int, size: int) -> dict[str, Bytes]:
+    """`size`: of the whole tar, which tells apart what is remembered of one that was written anew."""
     found: dict[str, Bytes] = {}
     try:
-        with storage.open(tar) as file:
-            file.seek(row["offset"])
+        with storage.open(tar, AHEAD) as file:
+            file.seek(offset)
             with tarfile.open(fileobj=file, mode="r:") as headers:
                 for member in headers:
-                    key, _, suffix = member.name.partition(".")
-                    if key != row["key"] or member.offset_data + member.size > end:
+                    name, _, suffix = member.name.partition(".")
+                    if name != key or member.offset_data + member.size > end:
                         raise Lost(f"{tar} does not hold the sample where the ledger says; it was written anew since")
                     kind = TYPES.get(suffix.rpartition(".")[2], "application/octet-stream")
                     found[suffix] = Bytes(storage, tar, member.offset_data, member.size, kind)
@@ -55,6 +65,9 @@ def members(storage: Storage, row: Mapping[str, Any]) -> dict[str, Bytes]:
     except (tarfile.TarError, EOFError) as error:
         raise Lost(f"{tar} is damaged: {error}") from error
     raise Lost(f"{tar} does not hold the whole sample where the ledger says")
+
+
+_remembered = lru_cache(REMEMBERED)(_found)
 
 
 def read(member: Bytes) -> bytes:

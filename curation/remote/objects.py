@@ -30,7 +30,6 @@ WHOLE = (*S3, "gs", "gcs", "abfs", "abfss", "az")
 S3_OPTIONS = {"use_listings_cache": False, "max_concurrency": 4}
 S3_PARTS = {"chunksize": 1 << 24}
 """What is larger than two parts goes up in parts, four at a time: 64 MiB of memory. Less than 5 MiB a part is refused."""
-READAHEAD = 1 << 22
 BULK = 1000
 """Names that S3 deletes by one request."""
 
@@ -109,10 +108,10 @@ class ObjectStore(Storage):
                 return b""
             raise
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str, ahead: int = 1 << 22) -> IO[bytes]:
         if (size := self.size(name)) is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", self.path(name))
-        return io.BufferedReader(RemoteFile(self, self.key(name), size), READAHEAD)
+        return io.BufferedReader(RemoteFile(self, self.key(name), size), ahead)
 
     def write(self, name: str, data: bytes | str) -> None:
         content = data.encode() if isinstance(data, str) else data

@@ -148,6 +148,14 @@ def test_members_of_packed_and_unpacked_samples(run, tmp_path, capsys):
     assert {p.name for p in (tmp_path / "all").iterdir()} == names
 
 
+def test_a_run_in_a_bucket(s3, tmp_path, capsys):
+    made.run(f"{s3}/run", [[sample("a"), rejected("b")], [sample("c")]])
+    assert "3 clips: kept 2, rejected 1, failed 0" in shown(capsys, f"{s3}/run")
+    assert '"too_short"' in shown(capsys, f"{s3}/run", "b")
+    assert "1 rows are so, 1 of them kept" in shown(capsys, f"{s3}/run", None, tmp_path, "key = 'c'")
+    assert (tmp_path / "c.mp4").read_bytes() == sample("c").files["mp4"] and not (tmp_path / "a.mp4").exists()
+
+
 def test_what_is_not_there(run, tmp_path):
     with pytest.raises(InputError, match="no clip 'nobody'"):
         inspect(run, "nobody")

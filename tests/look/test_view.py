@@ -14,6 +14,7 @@ from curation.look import decisions, sending, view
 from curation.look.index import PAGE, Index
 from curation.sample import REJECTED, Verdict
 from curation.storage import Storage
+from tests import objects
 from tests.look.serving import Site, serving
 from tests.shards import made
 from tests.shards.made import failed, rejected, sample
@@ -309,6 +310,27 @@ def test_of_a_clip_that_was_tried_again_the_newest_counts(run, old):
     assert [row["key"] for row in index.page({"sort": "-desirable"})["rows"]] == list("ac") + ["F"] + list("bde")
     index.close()
     assert not index.folder.exists()
+
+
+def test_a_run_in_a_bucket(s3, s3_server, monkeypatch):
+    storage = made.run(f"{s3}/run", UNITS, megabytes=9)
+    gate = objects.Gate(s3_server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gate.url)
+    objects.forget()
+    with serving(storage) as site:
+        assert keys(site, verdict="kept") == list("abc")
+        told = site.get("clip", key="a").told
+        assert (told["lost"], told["ledger"]["key"]) == ([], "a") and set(told["members"]) == {"mp4", "json", "frame0.jpg"}
+        before = gate.count("GET")
+        assert site.get("member", {"Range": "bytes=100-199"}, key="a", suffix="mp4").body == sample("a").files["mp4"][100:200]
+        assert site.get("member", key="a", suffix="frame0.jpg").body == sample("a").files["frame0.jpg"]
+        assert gate.count("GET") - before == 2, "of a sample that was looked at each member is one request"
+        assert site.get("mask", key="a", entity=0, frame=0).status == 410, "it has none"
+        assert site.post("decide", {"key": "b", "decision": "drop"}).status == 200 and decisions.dropped(storage) == ["b"]
+        tar = ledger.tar_of(next(ledger.rows(storage)))
+        storage.write(tar, storage.read(tar)[1024:])
+        assert site.get("member", key="a", suffix="mp4").status == 410, "what was remembered is of another tar"
+    gate.close()
 
 
 def test_nothing_there(tmp_path):
