@@ -10,6 +10,11 @@ from curation.look.export.chosen import Chosen, LeftOut, Sample
 from curation.look.export.pictures import cutout, on_white, png
 
 HEADER = ("video", "prompt", "vace_reference_image")
+MISSING = {
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A"),
+    *("NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+}
+"""What pandas, by which DiffSynth reads the table, takes for no text at all, also in quotes (`STR_NA_VALUES` of pandas 3.1)."""
 
 
 def write(chosen: Chosen, folder: Path) -> dict[str, Any]:
@@ -38,6 +43,8 @@ def _references(sample: Sample) -> dict[int, bytes]:
     what juts out: so it stands on white, in the video's shape. Raises `LeftOut` when there is none."""
     if sample.clip.video is None:
         raise LeftOut("no_video")
+    if sample.clip.caption in MISSING:
+        raise LeftOut("odd_caption")
     aspect = sample.clip.video.width / sample.clip.video.height
     found = [(number, sample.refs(entity)) for number, entity in enumerate(sample.clip.entities)]
     middle = {number: str(refs[len(refs) // 2].member) for number, refs in found if refs}

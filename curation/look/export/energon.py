@@ -19,7 +19,7 @@ DATASET = {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"}
 def write(chosen: Chosen, folder: Path) -> dict[str, Any]:
     """The whole of it is the part `train`: who needs another takes it by `--where`. The index of samples by their keys
     (`index.sqlite`), which joining datasets needs, is left to `energon prepare`."""
-    places = tars.place(chosen, folder)
+    places = tars.place(chosen, folder, is_indexed=True)
     meta = folder / ".nv-meta"
     meta.mkdir()
     counts = {name: len(offsets) - 1 for name, offsets in places.items()}

@@ -19,27 +19,35 @@ Places = dict[str, list[int]]
 """Name of a tar in the export → where each of its samples begins, and where the last ends."""
 
 
-def place(chosen: Chosen, folder: Path) -> Places:
-    """All shards of a run as links to them (copies, of an object store's); of fewer samples, new tars with the same blocks."""
+def place(chosen: Chosen, folder: Path, is_indexed: bool = False) -> Places:
+    """All shards of a run as links to them (copies, of an object store's); of fewer samples, new tars with the same blocks.
+
+    `is_indexed`: by hard links where the disk allows, so that the tars stay what an index says of them when `forget` writes the
+    run's anew.
+    """
     (folder / FOLDER).mkdir()
-    return _linked(chosen, folder) if chosen.is_whole else _written(chosen, folder)
+    return _linked(chosen, folder, is_indexed) if chosen.is_whole else _written(chosen, folder)
 
 
-def _linked(chosen: Chosen, folder: Path) -> Places:
+def _linked(chosen: Chosen, folder: Path, is_indexed: bool) -> Places:
     places: Places = {}
     for row in chosen.rows.select(["shard", "offset", "size"]).to_pylist():
         found = places.setdefault(f"{FOLDER}/{row['shard']}.tar", [0])
         found[-1:] = [row["offset"], row["offset"] + row["size"]]
     with console.counting("export", len(chosen)) as count:
         for name, offsets in places.items():
-            _link(chosen.storage, f"shards/{Path(name).name}", folder / name)
+            _link(chosen.storage, f"shards/{Path(name).name}", folder / name, is_indexed)
             count.add(len(offsets) - 1)
     return places
 
 
-def _link(storage: Storage, name: str, target: Path) -> None:
+def _link(storage: Storage, name: str, target: Path, is_indexed: bool) -> None:
     if storage.is_local:
-        target.symlink_to(storage.local(name).resolve(strict=True))
+        shard = storage.local(name).resolve(strict=True)
+        try:
+            (target.hardlink_to if is_indexed else target.symlink_to)(shard)
+        except OSError:  # another disk, or a file of somebody else's
+            target.symlink_to(shard)
         return
     with storage.open(name) as source, target.open("xb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
