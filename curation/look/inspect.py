@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +62,24 @@ def inspect(path: str | Path, key: str | None = None, extract: Path | None = Non
 
 
 def _matching(path: str, storage: Storage, names: Mapping[str, int], condition: str, all: bool) -> Iterator[Row]:
-    """Print how many rows a condition is true of, and the first; give them, those that are kept `all` of them."""
-    (total,) = where_rows(
-        storage, names, condition, f"count(*) AS clips, count(*) FILTER (verdict = '{KEPT}') AS kept"
-    ).to_pylist()
-    wide().print(Text(f"{path}: {total['clips']:,} rows are so, {total['kept']:,} of them kept"))
-    _table(where_rows(storage, names, condition, ", ".join(SHOWN), FEW).to_pylist())
-    if total["clips"] > FEW:
-        wide().print(f"and {total['clips'] - FEW:,} more")
-    return iter(where_rows(storage, names, condition, ", ".join(PLACE)).to_pylist() if all else ())
+    """Print how many rows a condition is true of, and the first; give them, those that are kept `all` of them. The ledgers are
+    read once where few rows are so, else once more behind those first few."""
+
+    def asked(columns: Sequence[str], most: int | None = None) -> list[Row]:
+        return where_rows(storage, names, condition, ", ".join(columns), most).to_pylist()
+
+    first = asked((*SHOWN, *PLACE), FEW + 1)
+    found = first if len(first) <= FEW else asked(("verdict", *PLACE)) if all else None
+    if found is None:
+        (total,) = asked(("count(*) AS clips", f"count(*) FILTER (verdict = '{KEPT}') AS kept"))
+        clips, kept = total["clips"], total["kept"]
+    else:
+        clips, kept = len(found), sum(row["verdict"] == KEPT for row in found)
+    wide().print(Text(f"{path}: {clips:,} rows are so, {kept:,} of them kept"))
+    _table(first[:FEW])
+    if clips > FEW:
+        wide().print(f"and {clips - FEW:,} more")
+    return iter(found or () if all else ())
 
 
 def _ledgers(path: str) -> tuple[Storage, Mapping[str, int], bool]:

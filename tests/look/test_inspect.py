@@ -7,6 +7,7 @@ import pytest
 from curation import ledger
 from curation.inputs.files import InputError
 from curation.look import inspect as looks
+from curation.look import ledgers
 from curation.look.inspect import inspect
 from curation.shards import tally
 from tests.shards import made
@@ -109,6 +110,16 @@ def test_a_condition_over_the_ledger(run, tmp_path, capsys, old):
     assert "2 rows are so, 2 of them kept" in text and "d_s000" in text and "│ b " not in text
     assert {p.name.partition(".")[0] for p in (tmp_path / "some").iterdir()} == {"a", "d_s000"}
     assert "1 rows are so, 0 of them kept" in shown(capsys, run, None, None, "reason = 'shot_boundary' or false")
+
+
+@pytest.mark.parametrize("few, extracted, scans", [(4, False, 1), (4, True, 1), (2, False, 2), (2, True, 2)])
+def test_a_condition_reads_the_ledgers_as_seldom_as_it_can(run, tmp_path, capsys, monkeypatch, few, extracted, scans):
+    asked = []
+    monkeypatch.setattr(looks, "FEW", few)
+    monkeypatch.setattr(looks, "where_rows", lambda *how: asked.append(how) or ledgers.where(*how))
+    text = shown(capsys, run, None, tmp_path / "out" if extracted else None, "key <> 'c'")
+    assert "4 rows are so, 2 of them kept" in text and ("and 2 more" in text) == (few == 2) and len(asked) == scans
+    assert not extracted or {p.name[0] for p in (tmp_path / "out").iterdir()} == {"a", "d"}
 
 
 def test_a_condition_sees_the_rows_that_count(run, capsys):
