@@ -12,6 +12,7 @@ from curation.inputs.rows import STAGE as INPUTS
 from curation.look import ledgers, pictures
 from curation.look.bounds import bounds
 from curation.look.gather import NEEDED, Gathered
+from curation.shards import sessions
 from curation.shards import tally as tallies
 from curation.shards.planned import info_of
 from curation.shards.tally import Tally
@@ -68,7 +69,7 @@ def report(storage: Storage, price_per_hour: float | None = None) -> dict[str, A
         "video_seconds": round(total.video_seconds, 2),
         "funnel": _funnel(total, recipe),
         **gathered.as_dict(),
-        "time": _time(total, max(0, planned - total.planned), price_per_hour),
+        "time": _time(total, max(0, planned - total.planned), price_per_hour) | _wall(storage, max(0, planned - total.planned)),
         "provenance": provenance(recipe, plan.get("made_from", {})),
     }
 
@@ -105,6 +106,20 @@ def _time(total: Tally, rest: int, price_per_hour: float | None) -> dict[str, An
         "price_per_hour": price_per_hour,
         "price": None if price_per_hour is None else round(spent / 3600 * price_per_hour, 4),
         "price_of_the_rest": None if price_per_hour is None else round(hours * price_per_hour, 4),
+    }
+
+
+def _wall(storage: Storage, rest: int) -> dict[str, Any]:
+    """Seconds of the wall's clock over all times that the run was gone on with, clips per second of them, and hours for the rest
+    at that pace; null of a run of before they were noted."""
+    found = sessions.read(storage)
+    seconds, clips = sum(session.seconds for session in found), sum(session.clips for session in found)
+    pace = clips / seconds if seconds else 0.0
+    return {
+        "sessions": len(found),
+        "wall_seconds": round(seconds, 2) if found else None,
+        "clips_per_second": round(pace, 4) if pace else None,
+        "wall_hours_of_the_rest": round(rest / pace / 3600, 3) if pace else None,
     }
 
 

@@ -25,7 +25,7 @@ from curation.run.engine import NOT_ALL_DONE, Driver, EngineError, Stopped
 from curation.run.local import Local
 from curation.run.worker import Job
 from curation.shards import forget as forgetting
-from curation.shards import pack, repair
+from curation.shards import pack, repair, sessions
 from curation.shards import tally as tallies
 from curation.shards.planned import Plan, open_plan
 from curation.storage import Storage
@@ -176,7 +176,7 @@ def _clips(planned: Plan, group: int) -> list[str]:
 def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, address: str | None) -> int:
     job = begin(chosen, planned, storage)
     store.fetch(chosen.models(), console.say)
-    start = time.monotonic()
+    clock = sessions.Clock(storage)
     stopped = ""
     with console.counting("run", planned.clips, [s.name for s in chosen.clips]) as count:
         executor = Local(chosen, job, count.step) if local else _on_ray(chosen, job, count.step, address)
@@ -185,7 +185,7 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
             job,
             planned,
             executor,
-            Told(count, storage),
+            Told(count, storage, clock),
             max_failed=chosen.limits.max_failed,
             megabytes=chosen.shards.megabytes,
         )
@@ -197,9 +197,11 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
             told.done = count.line()
             raise
         finally:
+            with suppress(OSError):
+                clock.note(count.done)
             executor.close()
+    seconds = clock.seconds
     tally = tallies.tally(storage, keep=True)
-    seconds = time.monotonic() - start
     print(console.summary(tally, planned.clips, seconds, count.done, driver.aside, stopped))
     report.write_at_end(storage)
     if driver.too_many_failed:
@@ -213,17 +215,18 @@ def _execute(chosen: Recipe, planned: Plan, storage: Storage, local: bool, addre
 
 
 class Told:
-    """What the driver tells of finished units: shown, and now and then noted in `summary.json` for who looks into a run that is
-    still going; counting takes a twentieth of the time at most."""
+    """What the driver tells of finished units: shown, and now and then noted in `summary.json` and `sessions.json` for who looks
+    into a run that is still going; counting takes a twentieth of the time at most."""
 
-    def __init__(self, count: console.Counting, storage: Storage):
-        self._count, self._storage = count, storage
+    def __init__(self, count: console.Counting, storage: Storage, clock: sessions.Clock):
+        self._count, self._storage, self._clock = count, storage, clock
         self._next = time.monotonic() + NOTED
 
     def __call__(self, found: dict[str, int]) -> None:
         self._count.add(found.pop("clips"), found)
         if (begun := time.monotonic()) > self._next:
             with suppress(OSError):  # it is noted at the end, too
+                self._clock.note(self._count.done)
                 tallies.note(self._storage)
             self._next = time.monotonic() + max(NOTED, 20 * (time.monotonic() - begun))
 

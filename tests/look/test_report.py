@@ -12,6 +12,7 @@ from curation import ledger
 from curation.inputs.files import InputError
 from curation.look import report
 from curation.sample import REJECTED, Verdict
+from curation.shards import sessions
 from tests.shards import made
 from tests.shards.made import failed, rejected, sample
 
@@ -138,6 +139,23 @@ def test_of_a_clip_that_was_tried_again_the_newest_counts(run):
     found = reported(run)
     assert (found["rows"], found["clips"]["kept"], found["clips"]["failed"]) == (8, 4, 1)
     assert found["failures"] == [{"stage": "split_shots", "reason": "no_frames", "count": 1, "key": "h", "detail": ""}]
+
+
+def test_the_walls_clock_over_all_sessions(run):
+    found = reported(run)["time"]
+    assert (found["sessions"], found["wall_seconds"], found["clips_per_second"], found["wall_hours_of_the_rest"]) == (
+        0,
+        *[None] * 3,
+    )
+    assert "By the clock" not in html(run)
+    told = [{"started": "2026-01-01T00:00:00+00:00", "seconds": 30.0, "clips": 6}, {"started": "", "seconds": 10.0, "clips": 2}]
+    run.write(sessions.NAME, json.dumps(told))
+    found = reported(run)["time"]
+    assert (found["sessions"], found["wall_seconds"], found["clips_per_second"]) == (2, 40.0, 0.2)
+    assert found["wall_hours_of_the_rest"] == round(found["rest"]["clips"] / 0.2 / 3600, 3) > 0
+    assert "40 s in 2 sessions, 0.2 clips/s" in html(run)
+    run.write(sessions.NAME, "[{}")
+    assert reported(run)["time"]["sessions"] == 0
 
 
 def test_in_a_bucket_it_is_the_same(run, s3):

@@ -13,7 +13,7 @@ import pytest
 from curation import console
 from curation.ledger import read_sample
 from curation.run import run as main
-from curation.shards import tally
+from curation.shards import sessions, tally
 from curation.shards.planned import open_plan
 from curation.storage import Storage
 from tests import videos
@@ -150,6 +150,8 @@ def test_nothing_left_to_do_is_said(recipe, folder, tmp_path):
     done = curation(*words)
     assert done.returncode == 0 and "nothing was left to do" in done.stdout and leftovers(tmp_path / "out") == []
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "shards").iterdir()}
+    (session,) = sessions.read(Storage.at(tmp_path / "out"))
+    assert session.clips == 3 and 0 < session.seconds < 600, "the second has done nothing"
 
 
 def test_a_changed_knob_or_input_is_refused_by_name(recipe, folder, tmp_path):
@@ -221,9 +223,11 @@ def pictures(out: Path) -> dict[str, bytes]:
 
 def test_what_is_packed_is_noted_while_a_run_goes_on(tmp_path, monkeypatch):
     storage = made.run(tmp_path, [[made.sample("a")]])
+    clock = sessions.Clock(storage)
     with console.counting("run", 1) as count:
-        main.Told(count, storage)({"clips": 1, "kept": 1})
-        assert not storage.exists(tally.NOTE), "not at once"
+        main.Told(count, storage, clock)({"clips": 1, "kept": 1})
+        assert not storage.exists(tally.NOTE) and not storage.exists(sessions.NAME), "not at once"
         monkeypatch.setattr(main, "NOTED", 0.0)
-        main.Told(count, storage)({"clips": 1, "kept": 1})
+        main.Told(count, storage, clock)({"clips": 1, "kept": 1})
     assert count.done == 2 and tally.tally(storage).kept == 1 and storage.exists(tally.NOTE)
+    assert [session.clips for session in sessions.read(storage)] == [2]
