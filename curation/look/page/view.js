@@ -359,7 +359,7 @@ function scores(facts) {
     return make("tr", {}, make("th", { scope: "row", title: score.says }, score.name.split("_").flatMap((part, i, parts) => (i + 1 < parts.length ? [`${part}_`, make("wbr")] : [part]))), make("td", { class: "num" }, short(score.value)), make("td", { class: "num" }, limits),
       make("td", { class: "num" }, score.count ? `${(100 * score.below / score.count).toFixed(1)} %` : "–"), make("td", { class: "draw" }, score.bars ? histogram(score) : ""));
   };
-  const heads = ["score", "here", "bound", "have less", "distribution"];
+  const heads = ["score", "here", "bound", "have less", "among all"];
   return [make("h3", {}, "Scores"), make("table", {}, make("thead", {}, make("tr", {}, heads.map((head, i) => make("th", { scope: "col", class: i > 0 && i < 4 ? "num" : null }, head)))), make("tbody", {}, facts.scores.map(row)))];
 }
 
