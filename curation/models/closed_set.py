@@ -13,6 +13,7 @@ from curation.models.boxes import SAME, Box, around, bounds, iou, same_place
 from curation.models.class_map import WEAK, ClassMap
 from curation.models.grabcut import LIKELY, SIDE, agreement, grabcut, tidy
 from curation.models.nanodet import Detection
+from curation.models.people import People
 from curation.models.tracks import ByColour, Candidate
 
 FAMILIES = (("car", "truck", "bus"),)
@@ -64,8 +65,8 @@ class ClosedSet(ByColour):
     """NanoDet's boxes through WordNet's names; GrabCut's masks, for people and animals with the matte as prior, for what stands
     out in its picture with its saliency.
 
-    `lowest` is the score below which a detection is not even a candidate; without `salient` nothing is taken to stand out;
-    without `class_map` no word outside COCO has candidates.
+    `lowest` is the score below which a detection is not even a candidate; without `people` the matte alone says who is a person,
+    without `salient` nothing is taken to stand out, without `class_map` no word outside COCO has candidates.
     """
 
     def __init__(
@@ -74,11 +75,12 @@ class ClosedSet(ByColour):
         names: Names,
         matte: Mattes,
         lowest: float = 0.2,
+        people: People | None = None,
         salient: Salient | None = None,
         class_map: ClassMap | None = None,
     ):
         self._detector, self._names, self._matte, self._lowest, self._salient = detector, names, matte, lowest, salient
-        self._class_map = class_map
+        self._people, self._class_map = people, class_map
         self._seen: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=FRAMES)
 
     def label(self, word: str) -> str | None:
@@ -92,13 +94,16 @@ class ClosedSet(ByColour):
     def mask(self, frame: np.ndarray, box: Box, label: str, others: Sequence[Box] = ()) -> tuple[np.ndarray, float, str]:
         """What is in the box: bool H×W; how far two ways to it agree (their IoU, in [0, 1]); and which two ways.
 
-        "saliency": what stands out in the picture, where that is what is in the box and no person, and GrabCut from it. "matte",
-        of people and animals: the matte alone, and GrabCut from it. "box": GrabCut that starts from most of the box, and from
-        its middle. `others` are boxes of things of the same kind: where one overlaps this box from the side, the nearer one has
-        the pixel.
+        "body": the mean of a person's matte and the outline of his body, and GrabCut from it. "saliency": what stands out in the
+        picture, where that is what is in the box and no person, and GrabCut from it. "matte", of animals and of people of whom no
+        body is seen: the matte alone, and GrabCut from it. "box": GrabCut that starts from most of the box, and from its middle.
+        `others` are boxes of things of the same kind: where one overlaps this box from the side, the nearer one has the pixel,
+        unless the outline of a body tells them apart.
         """
         height, width = frame.shape[:2]
         wide = around(box, width, height, SLACK)
+        if label == "person" and self._people and (person := self._people(frame, box, wide)):
+            return *person, "body"
         free = ~_claimed(wide, [around(other, width, height, SLACK) for other in others], (height, width))
         if label != "person" and (found := self._standing_out(frame, box, wide, free)):
             return *found, "saliency"

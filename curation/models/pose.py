@@ -23,11 +23,13 @@ PARTS = {"head": (0, 2, 5, 7, 8), "shoulders": (11, 12), "hips": (23, 24), "knee
 @dataclass(frozen=True)
 class Body:
     """`score`, the detector's and `presence`, the landmarks network's: both [0, 1]. `landmarks`: float32 [33, 3]; x and y in
-    pixels of the image, in it or not, and how likely each is to be seen, [0, 1]."""
+    pixels of the image, in it or not, and how likely each is to be seen, [0, 1]. `matte`: float32 H×W of the image, how likely
+    each pixel is to show the body, [0, 1]."""
 
     score: float
     presence: float
     landmarks: np.ndarray
+    matte: np.ndarray
 
     def parts(self, width: int, height: int, least: float = 0.5) -> dict[str, float]:
         """By part the share of its landmarks that are within an image of that size and likelier to be seen than `least`."""
@@ -39,8 +41,9 @@ class Body:
 class Pose:
     """MediaPipe's pose detector and landmarks (BlazePose full; Apache-2.0), one thread. Give it one person's surroundings."""
 
-    def __init__(self, detector: str | Path, landmarks: str | Path):
-        self._detector, self._landmarks = _Net(detector), _Net(landmarks)
+    def __init__(self, folder: Path):
+        self._detector = _Net(folder / "pose_detection/pose_detection.tflite")
+        self._landmarks = _Net(folder / "pose_landmark/pose_landmark_full.tflite")
 
     def __call__(self, image: np.ndarray) -> Body:
         """The likeliest body of an RGB uint8 image H×W×3, however unlikely."""
@@ -54,14 +57,14 @@ class Pose:
         points = coordinates[0, best, 4:].reshape(4, 2) + _anchors()[best]
         hips, whole = (points[[HIPS, WHOLE]] - to_input[:, 2]) / scale
         to_crop = self._square(hips, whole)
-        found, presence = self._landmarks(_warped(image, to_crop, self._landmarks.side) / 255)[:2]
+        found, presence, matte = self._landmarks(_warped(image, to_crop, self._landmarks.side) / 255)[:3]
         marks = found.reshape(-1, 5)[:33]
         back = cv2.invertAffineTransform(to_crop)
         places = marks[:, :2] @ back[:, :2].T + back[:, 2]
         seen = _sigmoid(marks[:, 3:4])
-        return Body(
-            float(_sigmoid(logits[0, best, 0])), float(presence.reshape(())), np.hstack([places, seen]).astype(np.float32)
-        )
+        landmarks = np.hstack([places, seen]).astype(np.float32)
+        there = cv2.warpAffine(_sigmoid(matte[0, ..., 0]), back, (width, height), flags=cv2.INTER_LINEAR)
+        return Body(float(_sigmoid(logits[0, best, 0])), float(presence.reshape(())), landmarks, there)
 
     def _square(self, hips: np.ndarray, whole: np.ndarray) -> np.ndarray:
         """Maps the square around a body, which stands upright in it, onto the input of the landmarks network."""

@@ -64,10 +64,11 @@ class SegmentEntities(Stage):
     A ref: `frame`; `label` and `score` of the detection; `found_by`, "detector", or "class_map" (see `nouns`; `alike` is then 0);
     `box`, the bounding box of the mask, integer xyxy with exclusive right and bottom; `mask`, COCO RLE at frame size;
     `mask_score`, [0, 1]: how far two ways to the mask agree, with groundingdino SAM's predicted IoU; `mask_by`, what it starts
-    from: "saliency" (it stands out in the frame), "matte" (of a person or an animal), "box", "sam"; `area`, the mask's share of
-    the frame; `alike`, how many other individuals of the frame, as large and as sure and no entity's, the word might as well
-    mean; `link`, mean similarity to the entity's boxes on the other frames, null if there is none, else [0, 1] (nanodet: colours
-    and place; groundingdino: cosine of SAM's features in the masks); `member`.
+    from: "body" (a person's matte and outline), "saliency" (it stands out in the frame), "matte" (of an animal, or of a person of
+    whom no body is seen), "box", "sam"; `area`, the mask's share of the frame; `alike`, how many other individuals of the frame,
+    as large and as sure and no entity's, the word might as well mean; `link`, mean similarity to the entity's boxes on the other
+    frames, null if there is none, else [0, 1] (nanodet: colours and place; groundingdino: cosine of SAM's features in the masks);
+    `member`.
     A miss: `frame`, `reason`, and the scores as far as they are known; its `box` is the detector's, with one decimal.
     """
 
@@ -127,7 +128,8 @@ class SegmentEntities(Stage):
     def models(self) -> tuple[str, ...]:
         if self.model == "nanodet":
             nouns = ("efficientnet-lite2", "imagenet-classes") if self.nouns == "imagenet" else ()
-            return ("nanodet", "wordnet", "selfie-segmentation", *(() if self.saliency == "none" else (self.saliency,)), *nouns)
+            people = ("selfie-segmentation", "mediapipe-pose")
+            return ("nanodet", "wordnet", *people, *(() if self.saliency == "none" else (self.saliency,)), *nouns)
         return ("wordnet",) if self.weights else ("groundingdino-swint", "bert-base-uncased", "sam-vit-b", "wordnet")
 
     def resolve(self) -> None:
@@ -181,11 +183,14 @@ class SegmentEntities(Stage):
         from curation.models.closed_set import ClosedSet
         from curation.models.matte import Matte
         from curation.models.nanodet import NanoDet
+        from curation.models.people import People
+        from curation.models.pose import Pose
         from curation.models.u2net import U2Net
 
         salient = None if self.saliency == "none" else U2Net(store.path(self.saliency))
         matte = Matte(store.path("selfie-segmentation"))
-        return ClosedSet(NanoDet(store.path("nanodet")), self.names, matte, lowest, salient, self._class_map())
+        people = People(matte, Pose(store.path("mediapipe-pose")))
+        return ClosedSet(NanoDet(store.path("nanodet")), self.names, matte, lowest, people, salient, self._class_map())
 
     def _class_map(self) -> ClassMap | None:
         if self.nouns == "coco":

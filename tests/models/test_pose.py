@@ -11,8 +11,7 @@ from curation.store import store
 
 @pytest.fixture(scope="module")
 def pose() -> Pose:
-    folder = store.path("mediapipe-pose")
-    return Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
+    return Pose(store.path("mediapipe-pose"))
 
 
 @pytest.fixture(scope="module")

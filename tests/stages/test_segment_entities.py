@@ -72,7 +72,7 @@ def test_a_man_is_cut_out_of_every_frame(done: Sample) -> None:
     assert done.alive and man["reason"] is None and man["label"] == "person" and man["misses"] == []
     assert [ref["frame"] for ref in man["refs"]] == [0, 1, 2]
     assert all(ref["link"] > 0.7 and ref["mask_score"] > 0.8 and 0.2 < ref["area"] < 0.8 for ref in man["refs"])
-    assert {(ref["mask_by"], ref["found_by"]) for ref in man["refs"]} == {("matte", "detector")}
+    assert {(ref["mask_by"], ref["found_by"]) for ref in man["refs"]} == {("body", "detector")}
 
 
 def test_a_word_outside_coco_is_not_localised(done: Sample) -> None:
@@ -175,7 +175,8 @@ def test_a_couple_is_two_individuals_on_every_frame(panda: Path) -> None:
     assert len(man["refs"]) == len(woman["refs"]) == 3
     for his, hers in zip(man["refs"], woman["refs"], strict=True):
         assert his["box"][2] < hers["box"][2] and his["box"][0] < hers["box"][0], "he stands left of her all the time"
-        assert not (coco.decode(his["mask"]) & coco.decode(hers["mask"])).any()
+        of_him, of_her = coco.decode(his["mask"]), coco.decode(hers["mask"])
+        assert (of_him & of_her).sum() < 0.01 * of_him.sum(), "where their sleeves touch"
         assert his["link"] > 0.8 and hers["link"] > 0.8
 
 
@@ -327,10 +328,10 @@ def test_memory_is_up_to_the_model() -> None:
 
 
 def test_models_are_what_the_knobs_need() -> None:
-    assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation", "u2netp")
-    assert SegmentEntities(saliency="u2net").models()[3:] == ("u2net",)
-    assert SegmentEntities(nouns="imagenet").models()[4:] == ("efficientnet-lite2", "imagenet-classes")
-    assert SegmentEntities(saliency="none").models() == ("nanodet", "wordnet", "selfie-segmentation")
+    assert SegmentEntities().models() == ("nanodet", "wordnet", "selfie-segmentation", "mediapipe-pose", "u2netp")
+    assert SegmentEntities(saliency="u2net").models()[4:] == ("u2net",)
+    assert SegmentEntities(nouns="imagenet").models()[5:] == ("efficientnet-lite2", "imagenet-classes")
+    assert SegmentEntities(saliency="none").models() == ("nanodet", "wordnet", "selfie-segmentation", "mediapipe-pose")
     assert "sam-vit-b" in SegmentEntities(model="groundingdino").models()
     assert not {"u2netp", "u2net"} & {*SegmentEntities(model="groundingdino").models()}
     assert SegmentEntities(model="groundingdino", weights="here").models() == ("wordnet",)
