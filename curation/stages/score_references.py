@@ -14,7 +14,7 @@ from pydantic import Field
 from curation.media.members import from_jpeg, from_rle, to_npy
 from curation.models.boxes import around, squared
 from curation.sample import Sample
-from curation.stage import Reject, Resources, Stage
+from curation.stage import Reject, Resources, Stage, Window
 from curation.stages.likeness import Look, face_distance, likeness, strangers
 from curation.stages.segment_entities import is_person
 from curation.store import store
@@ -35,6 +35,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 1.0,
         "max_covered": 1.0,
         "min_sharpness": 0.0,
+        "min_brightness": 0.0,
+        "min_mask": 0.0,
+        "max_clipped": 1.0,
+        "max_overlaid": 1.0,
         "embeddings": False,
     },
     "clean": {
@@ -49,6 +53,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 0.5,
         "max_covered": 0.5,
         "min_sharpness": 2.0,
+        "min_brightness": 40.0,
+        "min_mask": 0.9,
+        "max_clipped": 0.07,
+        "max_overlaid": 0.001,
         "embeddings": True,
     },
     "hq": {
@@ -63,6 +71,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_truncation": 0.35,
         "max_covered": 0.25,
         "min_sharpness": 4.0,
+        "min_brightness": 60.0,
+        "min_mask": 0.93,
+        "max_clipped": 0.07,
+        "max_overlaid": 0.001,
         "embeddings": True,
     },
 }
@@ -70,8 +82,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 Phantom-Data's 128 px (PAPER.md §7), the others stricter than clean."""
 SMALL = 0.02
 """Share of the frame below which it is not asked whether a person is all there."""
-AROUND = 0.25
-"""Share of its box's sides that the pose network sees around a person; as measured on panda70m-mini."""
 VOTES = 40
 """Pixels of a face's shorter side from which it says whose it is: of smaller ones friends are as far apart as strangers
 (FEASIBILITY.md)."""
@@ -79,11 +89,11 @@ MEMORY = 0.75
 """GB of a worker. Measured at 1080p with all networks: 0.6."""
 FAR = 2.0
 """Distance that no two faces have."""
+FRAMES, LONG_SIDE = 24, 640
+"""Pictures of a clip in which logos are looked for, and pixels of their long side; `inpaint_background`'s own."""
 EMBEDDINGS = "refs.npy"
 SURROUNDINGS = 0.1
 """Share of its box's longer side that the classifier sees on each side."""
-LONG_SIDE = 256
-"""Pixels to which a larger cut-out is shrunk before its sharpness is measured."""
 Shown = Sequence[tuple[int, dict[str, Any]]]
 """References of one frame, each with the number of its entity."""
 Overlaps = Mapping[tuple[int, int], float]
@@ -100,14 +110,19 @@ class ScoreReferences(Stage):
     A refused reference stays in the metadata with its mask, its `member` null, and `refused`, the first of these that is true:
     "part_only" (a person of whom neither head nor upper body shows), "not_recognised" (as what the detector takes it for),
     "ambiguous" (the word might as well mean another one, or another word this one), "too_small", "cut_off" (by the frame),
-    "covered" (by other entities), "blurred", "same_pixels" (another entity has the better claim to what it shows),
-    "other_individual" (too unlike the others).
+    "covered" (by other entities), "blurred", "overlaid" (by a logo or a caption), "dark" (a silhouette against the light),
+    "clipped" (a person cut off by a straight line: of the detector's box, or of what he stands behind), "doubtful_mask" (two ways
+    to it disagree), "same_pixels" (another entity has the better claim to what it shows), "other_individual" (too unlike the
+    others).
     Its cut-out and its face are not published.
 
     Metadata: `entities`, one list per entity of `extract_entities`, in it per reference of `segment_entities`: `frame`;
     `side`, pixels of the box's shorter side; `truncation`, share of the mask's outline that lies on the frame's border;
     `covered`, share of the box that other entities' masks hold alone; `overlap`, greatest IoU with another entity's mask;
     `sharpness`, standard deviation of the Laplacian within the mask, in grey levels of 255, with a long side of 256 px at most;
+    `brightness`, the grey level of 255 that a tenth of the mask exceeds; `clipped`, the longest side of the mask's box that the
+    outline runs along and the frame does not, as a share of the outline; `overlaid`, share of the mask where edges of a logo or a
+    caption lie, which stand still while it moves (`layout.overlaid`);
     `recognised`, the probability of its label's classes in its box by EfficientNet-Lite2, null for people and for labels that
     ImageNet does not cover (`efficientnet.KNOWN`); `likeness`, the mean cosine of that network's embeddings of its box and of the
     boxes of the entity's other references that are not refused for another reason, null when there is none; `face_distance`, the
@@ -155,13 +170,27 @@ class ScoreReferences(Stage):
     """Share of its box that other entities may hold."""
     min_sharpness: Annotated[float, Field(ge=0)] | None = None
     """Least sharpness."""
+    max_overlaid: Share | None = None
+    """Share of the mask that may be edges of a logo or a caption. On panda70m-mini those that have one on them have 0.002 to
+    0.007, one with a microphone that stands still 0.0016, 51 others at most 0.0003. 1: it is not looked for."""
+    min_brightness: Annotated[float, Field(ge=0, le=255)] | None = None
+    """Least brightness. On every second clip of panda70m-mini the darkest people and animals that show what they look like have
+    79, a tyre 39."""
+    max_clipped: Share | None = None
+    """Share of a person's outline that may lie along one side of his box. On every second clip of panda70m-mini 16 whole people
+    have at most 0.039, 8 of 9 others (behind a laptop, half a body) 0.1 and more, one 0.075. Of things it is not asked: buses and
+    screens are straight."""
+    min_mask: Share | None = None
+    """Least `mask_score` of `segment_entities`, which bears more: there it is to say where something is, here it is to be shown.
+    On every second clip of panda70m-mini five of 25 people are below 0.9, of them four poor masks, and of 44 things and animals
+    16, 14 of them poor."""
     embeddings: bool | None = None
     """Write `refs.npy`: to find what is alike among millions of references without opening them."""
     require: Literal["subject", "any", "none"] = "subject"
     """What must be left, else the clip is rejected (`no_good_reference`): a subject, any entity, or nothing."""
 
     resources: ClassVar[Resources] = Resources(memory=MEMORY)
-    reads: ClassVar[tuple[str, ...]] = ("frame?.jpg", "extract_entities", "segment_entities", "crop_faces")
+    reads: ClassVar[tuple[str, ...]] = ("frame?.jpg", "_window.*.jpg", "extract_entities", "segment_entities", "crop_faces")
     writes: ClassVar[tuple[str, ...]] = (EMBEDDINGS,)
 
     def __post_init__(self) -> None:
@@ -179,6 +208,9 @@ class ScoreReferences(Stage):
         }
         return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
+    def window(self) -> Window:
+        return Window(FRAMES, LONG_SIDE) if self._bound("max_overlaid") < 1 else Window()
+
     @property
     def _compares_faces(self) -> bool:
         return self._bound("max_face_distance") < FAR
@@ -194,8 +226,7 @@ class ScoreReferences(Stage):
         if self.people == "upper_body":
             from curation.models.pose import Pose
 
-            folder = store.path("mediapipe-pose")
-            self._pose = Pose(folder / "pose_detection/pose_detection.tflite", folder / "pose_landmark/pose_landmark_full.tflite")
+            self._pose = Pose(store.path("mediapipe-pose"))
         if self._compares_faces:
             from curation.models.face_identity import FaceIdentity
 
@@ -224,6 +255,7 @@ class ScoreReferences(Stage):
         guessed = [self.ambiguous == "refuse" and self._is_one_of(words, entities, i) for i in range(len(words))]
         scores: list[list[dict[str, Any]]] = [[] for _ in entities]
         refusals: dict[tuple[int, int], str | None] = {}
+        logo = self._overlaid(sample) if any(entity["refs"] for entity in entities) else None
         looks: list[dict[int, Look]] = [{} for _ in entities]
         for name in sorted(name for name in sample.files if fnmatchcase(name, self.reads[0])):
             frame = int(name.removeprefix("frame").removesuffix(".jpg"))
@@ -233,7 +265,7 @@ class ScoreReferences(Stage):
             masks = [from_rle(ref["mask"]) for _, ref in shown]
             overlaps = {pair: agreement(masks[pair[0]], masks[pair[1]]) for pair in combinations(range(len(shown)), 2)}
             image = from_jpeg(sample.files[name])
-            own = self._measure(sample, image, shown, masks, overlaps)
+            own = self._measure(sample, image, shown, masks, overlaps, logo)
             faults = self._refusals(shown, own, overlaps, [bool(ref.get("alike")) or guessed[i] for i, ref in shown])
             for (i, ref), found, why in zip(shown, own, faults, strict=True):
                 scores[i].append({"frame": frame, **found, "likeness": None, "face_distance": None, "embedding": None})
@@ -290,9 +322,29 @@ class ScoreReferences(Stage):
             return True
         return any(is_person(own, ref) for ref in own["refs"]) and any(self._names.looks_human(words[i]["word"]) for i in unseen)
 
+    def _overlaid(self, sample: Sample) -> np.ndarray | None:
+        """Where logos and captions are, bool at the size of the clip's small pictures; None without two of them."""
+        import cv2
+
+        from curation.models.layout import overlaid
+
+        if self._bound("max_overlaid") >= 1:
+            return None
+        names = sorted(name for name in sample.files if fnmatchcase(name, "_window.*.jpg"))
+        greys = [cv2.cvtColor(from_jpeg(sample.files[name]), cv2.COLOR_RGB2GRAY) for name in names]
+        return overlaid(greys) if len(greys) > 1 else None
+
     def _measure(
-        self, sample: Sample, image: np.ndarray, shown: Shown, masks: Sequence[np.ndarray], overlaps: Overlaps
+        self,
+        sample: Sample,
+        image: np.ndarray,
+        shown: Shown,
+        masks: Sequence[np.ndarray],
+        overlaps: Overlaps,
+        logo: np.ndarray | None,
     ) -> list[dict[str, Any]]:
+        from curation.models import cutout
+
         found = []
         for n, (i, ref) in enumerate(shown):
             others = [mask for m, mask in enumerate(masks) if m != n]
@@ -301,10 +353,13 @@ class ScoreReferences(Stage):
             inside = (np.any([other[y0:y1, x0:x1] for other in others], 0) & alone).mean() if others else 0.0
             scores: dict[str, Any] = {
                 "side": min(x1 - x0, y1 - y0),
-                "truncation": _round(_truncation(masks[n])),
+                "truncation": _round(cutout.truncation(masks[n])),
                 "covered": _round(inside),
                 "overlap": _round(max((share for pair, share in overlaps.items() if n in pair), default=0.0)),
-                "sharpness": _round(_sharpness(image, masks[n], ref["box"])),
+                "sharpness": _round(cutout.sharpness(image, masks[n])),
+                "brightness": _round(cutout.brightness(image, masks[n])),
+                "clipped": _round(cutout.clipped(masks[n])),
+                "overlaid": _round(0.0 if logo is None else cutout.share(masks[n], logo)),
                 "recognised": self._recognised(image, ref),
             }
             if is_person(sample.meta["segment_entities"]["entities"][i], ref):
@@ -327,6 +382,8 @@ class ScoreReferences(Stage):
         scores: dict[str, Any] = {"face": face, "pose": None, "presence": None, "seen": None}
         if self.people != "upper_body" or face >= self.min_face or ref["area"] < SMALL:
             return scores
+        from curation.models.people import AROUND
+
         height, width = image.shape[:2]
         left, top, right, bottom = around(ref["box"], width, height, AROUND)
         body: Body = self._pose(image[top:bottom, left:right])
@@ -360,7 +417,15 @@ class ScoreReferences(Stage):
             return "cut_off"
         if scores["covered"] > self._bound("max_covered"):
             return "covered"
-        return "blurred" if scores["sharpness"] < self._bound("min_sharpness") else None
+        if scores["sharpness"] < self._bound("min_sharpness"):
+            return "blurred"
+        if scores["overlaid"] > self._bound("max_overlaid"):
+            return "overlaid"
+        if scores["brightness"] < self._bound("min_brightness"):
+            return "dark"
+        if "face" in scores and scores["clipped"] > self._bound("max_clipped"):
+            return "clipped"
+        return "doubtful_mask" if ref["mask_score"] < self._bound("min_mask") else None
 
     def _bound(self, knob: str) -> float:
         return float(getattr(self, knob))
@@ -403,28 +468,6 @@ def _face(sample: Sample, ref: dict[str, Any]) -> float:
         ),
         default=0.0,
     )
-
-
-def _truncation(mask: np.ndarray) -> float:
-    """Share of a mask's outline that lies on the frame's border."""
-    import cv2
-
-    padded = np.pad(mask, 1).astype(np.uint8)
-    outline = (padded - cv2.erode(padded, np.ones((3, 3), np.uint8)))[1:-1, 1:-1].astype(bool)
-    border = np.zeros_like(mask, dtype=bool)
-    border[[0, -1]] = border[:, [0, -1]] = True
-    return float(np.count_nonzero(outline & border) / np.maximum(1, np.count_nonzero(outline)))
-
-
-def _sharpness(image: np.ndarray, mask: np.ndarray, box: Sequence[int]) -> float:
-    import cv2
-
-    x0, y0, x1, y1 = box
-    scale = min(1.0, LONG_SIDE / max(x1 - x0, y1 - y0, 1))
-    size = max(3, round((x1 - x0) * scale)), max(3, round((y1 - y0) * scale))
-    grey = cv2.resize(cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-    inside = cv2.resize(mask[y0:y1, x0:x1].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-    return float(cv2.Laplacian(grey, cv2.CV_32F)[inside].std()) if inside.any() else 0.0
 
 
 def _round(value: float) -> float:

@@ -52,7 +52,7 @@ def clip(image: np.ndarray, *found: tuple[str, np.ndarray | None], **more: Any) 
         if mask is not None:
             ys, xs = np.nonzero(mask)
             edges = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
-            ref = {"frame": 0, "label": label, "score": 0.8, "box": edges, "mask": to_rle(mask), "mask_score": 0.9}
+            ref = {"frame": 0, "label": label, "score": 0.8, "box": edges, "mask": to_rle(mask), "mask_score": 0.95}
             refs = [{**ref, "area": float(mask.mean()), "alike": 0, "link": None, "member": f"ref.{i}.0.webp"}]
             files[f"ref.{i}.0.webp"] = b"a cut-out"
             if i == 0:
@@ -77,7 +77,8 @@ def with_face(sample: Sample, where: str = "faces", **more: Any) -> Sample:
 
 
 def scored(sample: Sample, **knobs: Any) -> Sample:
-    stage = ScoreReferences(**knobs)
+    """Of masks that are boxes nothing is said to be clipped."""
+    stage = ScoreReferences(**{"max_clipped": 1.0} | knobs)
     stage.load()
     return apply(stage, [sample])[0]
 
@@ -295,6 +296,49 @@ def test_what_is_small_or_blurred(street: np.ndarray) -> None:
     sharp, blurred = clip(street, ("chair", where)), clip(cv2.GaussianBlur(street, (0, 0), 8), ("chair", where))
     assert refused(scored(sharp)) == [None] and refused(scored(blurred)) == ["blurred"]
     assert measures(sharp)["sharpness"] > 8 * measures(blurred)["sharpness"]
+
+
+def test_a_person_that_a_straight_line_cuts_off(man: np.ndarray) -> None:
+    """A disc with the man's face; without its right third."""
+    whole = cv2.circle(np.zeros(man.shape[:2], np.uint8), (80, 70), 55, 1, -1).astype(bool)
+    part = whole & box(man, 0, 0, 110, 144)
+    for mask, label, expected in ((whole, "person", None), (part, "person", "clipped"), (part, "book", None)):
+        found = scored(with_face(clip(man, (label, mask))), max_clipped=PRESETS["clean"]["max_clipped"])
+        assert refused(found) == [expected] and (measures(found)["clipped"] > 0.1) == (mask is part)
+
+
+def test_a_silhouette_is_dark(street: np.ndarray) -> None:
+    where = box(street, 300, 20, 560, 220)
+    dark = street // 6
+    found = scored(clip(dark, ("chair", where)), min_sharpness=0.0)
+    assert measures(found)["brightness"] < PRESETS["clean"]["min_brightness"] and refused(found) == ["dark"]
+    assert refused(scored(clip(street, ("chair", where)), min_sharpness=0.0)) == [None]
+
+
+def test_a_mask_of_which_two_ways_disagree_is_doubtful(street: np.ndarray) -> None:
+    sample = clip(street, ("chair", box(street, 300, 20, 560, 220)), mask_score=0.89)
+    assert refused(scored(copy.deepcopy(sample), min_mask=0.88)) == [None] and refused(scored(sample)) == ["doubtful_mask"]
+
+
+def test_a_logo_over_what_moves(street: np.ndarray) -> None:
+    """White letters on the street that passes by: on the chair, beside it, and that pass by with it."""
+    where = box(street, 300, 20, 560, 220)
+
+    def lettered(picture: np.ndarray, x: int) -> np.ndarray:
+        return cv2.putText(picture.copy(), "NEWS", (x, 150), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (255, 255, 255), 3)
+
+    def windows(x: int, moves: bool) -> dict[str, bytes]:
+        passing = [np.roll(street, 9 * k, axis=1) for k in range(24)]
+        shown = [np.roll(lettered(street, x), 9 * k, axis=1) if moves else lettered(p, x) for k, p in enumerate(passing)]
+        return {f"_window.{k:02d}.jpg": cv2.imencode(".jpg", p[..., ::-1])[1].tobytes() for k, p in enumerate(shown)}
+
+    for x, moves, expected in ((350, False, "overlaid"), (20, False, None), (350, True, None)):
+        sample = clip(lettered(street, x), ("chair", where))
+        sample.files |= windows(x, moves)
+        found = scored(copy.deepcopy(sample))
+        assert refused(found) == [expected] and (measures(found)["overlaid"] > 0.003) == (expected == "overlaid")
+        assert refused(scored(sample, max_overlaid=1.0)) == [None]
+    assert ScoreReferences().window().frames == 24 and ScoreReferences(preset="papers").window().frames == 0
 
 
 def test_the_papers_refuse_nothing(street: np.ndarray) -> None:
