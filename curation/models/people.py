@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import cv2
 import numpy as np
 
-from curation.models.boxes import Box, around
+from curation.models.boxes import Box, around, bounds
+from curation.models.cutout import clipped
 from curation.models.grabcut import LIKELY, agreement, grabcut, tidy
 from curation.models.pose import Body
 
@@ -15,6 +17,10 @@ POSE, PRESENCE = 0.6, 0.5
 are known by them, and none of 28 hands, arms and legs and of 14 boxes with nobody in them is taken for one."""
 AROUND = 0.25
 """Share of its box's sides that the pose network sees around a person; as measured on panda70m-mini."""
+
+STRAIGHT = 0.05
+"""Share of its outline that a mask may have along a side of its box: of 16 whole people 0.039 at most. Of 24 that have more and
+are cut out anew five are whole then (a shoulder, a sleeve), nobody's mask is a worse one that would still be kept."""
 
 
 class Bodies(Protocol):
@@ -38,17 +44,39 @@ class People:
 
     def __call__(self, frame: np.ndarray, box: Box, wide: Box) -> tuple[np.ndarray, float] | None:
         """The mask, bool H×W, of the person in a box, nothing outside the box `wide`, and how far it agrees with what it starts
-        from (IoU); None where no body is seen."""
+        from (IoU); None where no body is seen. Where that box cuts him off at length, it is widened as far as matte and outline
+        both see him."""
         height, width = frame.shape[:2]
         left, top, right, bottom = around(box, width, height, AROUND)
         body = self._bodies(frame[top:bottom, left:right])
         if body.score < POSE or body.presence < PRESENCE:
             return None
-        prior = np.zeros((height, width), np.float32)
-        prior[top:bottom, left:right] = body.matte / 2
-        prior += self._matte.in_box(frame, box) / 2
-        x0, y0, x1, y1 = (int(v) for v in wide)
-        inside = np.zeros((height, width), np.float32)
-        inside[y0:y1, x0:x1] = prior[y0:y1, x0:x1]
-        cut = grabcut(frame, wide, inside)
-        return tidy(cut), agreement(cut, inside > LIKELY)
+        outline = np.zeros((height, width), np.float32)
+        outline[top:bottom, left:right] = body.matte
+        matte = self._matte.in_box(frame, box)
+        prior = (matte + outline) / 2
+        mask, score = _cut(frame, prior, wide)
+        if clipped(mask) > STRAIGHT:
+            wider = _grown(wide, (matte > LIKELY) & (outline > LIKELY))
+            mask, score = _cut(frame, prior, wider) if wider != wide else (mask, score)
+        return mask, score
+
+
+def _cut(frame: np.ndarray, prior: np.ndarray, box: Box) -> tuple[np.ndarray, float]:
+    x0, y0, x1, y1 = (int(v) for v in box)
+    inside = np.zeros_like(prior)
+    inside[y0:y1, x0:x1] = prior[y0:y1, x0:x1]
+    cut = grabcut(frame, box, inside)
+    return tidy(cut), agreement(cut, inside > LIKELY)
+
+
+def _grown(box: Box, seen: np.ndarray) -> Box:
+    """The box and the whole of what it holds most of among the parts of `seen`, bool H×W."""
+    _, parts = cv2.connectedComponents(seen.astype(np.uint8), connectivity=8)
+    x0, y0, x1, y1 = (int(v) for v in box)
+    sizes = np.bincount(parts[y0:y1, x0:x1].ravel(), minlength=2)
+    sizes[0] = 0
+    if not sizes.any():
+        return box
+    own = bounds(parts == sizes.argmax())
+    return min(box[0], own[0]), min(box[1], own[1]), max(box[2], own[2]), max(box[3], own[3])
