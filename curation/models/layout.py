@@ -29,7 +29,8 @@ TEXT_HEIGHT = (5, 48)
 def measures(pictures: Sequence[np.ndarray], greys: Sequence[np.ndarray]) -> dict[str, float]:
     """Of evenly spaced uint8 RGB pictures of one clip, of one size, and of these `shrunk`. All are shares: of the frame, of its
     edges, of its sides."""
-    return _standing(greys) | rectangle.measures(greys) | _sharpness(greys) | _colours(pictures) | _text(pictures)
+    detail = rectangle.detail(greys)
+    return _standing(greys) | rectangle.measures(greys, detail) | _sharpness(detail) | _colours(pictures) | _text(pictures)
 
 
 def _standing(greys: Sequence[np.ndarray]) -> dict[str, float]:
@@ -91,9 +92,8 @@ def _border(moves: np.ndarray, mean: np.ndarray) -> dict[str, float]:
     return {"static_border": float(1 - inner), "textured_border": float(textured), "filled": filled, "inner": float(inner)}
 
 
-def _sharpness(greys: Sequence[np.ndarray]) -> dict[str, float]:
+def _sharpness(detail: np.ndarray) -> dict[str, float]:
     """How much blurrier the sides are than the middle, and how sudden the step to them is, at the same place on both sides."""
-    detail = np.mean([np.abs(cv2.Laplacian(grey, cv2.CV_32F)) for grey in greys], axis=0)
     found = {}
     for name, axis in (("upright", 0), ("level", 1)):
         profile = np.log(detail.mean(axis=axis) + 0.5)

@@ -24,12 +24,12 @@ AREA = (0.02, 0.92)
 """Of a rectangle, as a share of the frame."""
 
 
-def measures(greys: Sequence[np.ndarray]) -> dict[str, float]:
-    """Of evenly spaced grey pictures of one clip. `rectangle` is how well the best one is seen, 0 to 1: along its weakest side
-    that is no side of the frame an edge stays while something moves beside it; `rectangle_mean` the same along all of them;
-    `rectangle_two`, `rectangle_three` that of the best with as many such sides. Of the best: `sides`, how many of four those are;
-    `rectangle_area`; `inside_moves`, `outside_moves`: how much changes; `sharper`: how much more detail there is inside, as a
-    logarithm; `outside_detail`: how far from one colour the outside is."""
+def measures(greys: Sequence[np.ndarray], detail: np.ndarray) -> dict[str, float]:
+    """Of evenly spaced grey pictures of one clip, and their `detail`. `rectangle` is how well the best one is seen, 0 to 1:
+    along its weakest side that is no side of the frame an edge stays while something moves beside it; `rectangle_mean` the
+    same along all of them; `rectangle_two`, `rectangle_three` that of the best with as many such sides. Of the best: `sides`,
+    how many of four those are; `rectangle_area`; `inside_moves`, `outside_moves`: how much changes; `sharper`: how much more
+    detail there is inside, as a logarithm; `outside_detail`: how far from one colour the outside is."""
     stack = np.stack(greys).astype(np.float32)
     changes = (np.abs(np.diff(stack, axis=0)) > CHANGE).mean(axis=0) if len(stack) > 1 else np.zeros_like(stack[0])
     upright, level = _standing(stack, changes), _standing(stack.transpose(0, 2, 1), changes.T)
@@ -40,7 +40,6 @@ def measures(greys: Sequence[np.ndarray]) -> dict[str, float]:
     left, top, right, bottom = box
     inside = np.zeros(changes.shape, bool)
     inside[top:bottom, left:right] = True
-    detail = np.mean([np.abs(cv2.Laplacian(grey, cv2.CV_32F)) for grey in greys], axis=0)
     frame = changes.shape[1], changes.shape[0]
     values = (
         weakest,
@@ -54,6 +53,11 @@ def measures(greys: Sequence[np.ndarray]) -> dict[str, float]:
         float(min(1.0, np.median(detail[~inside]) / 8)),
     )
     return dict(zip(NAMES, values, strict=True))
+
+
+def detail(greys: Sequence[np.ndarray]) -> np.ndarray:
+    """How much is to be seen at each pixel of grey pictures of one clip: the Laplacian's mean size, in grey levels, [H, W]."""
+    return np.mean([np.abs(cv2.Laplacian(grey, cv2.CV_32F)) for grey in greys], axis=0)
 
 
 NAMES = (

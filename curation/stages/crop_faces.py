@@ -15,7 +15,7 @@ from curation.media.members import from_jpeg, from_rle, to_jpeg
 from curation.models.boxes import Box, rounded
 from curation.sample import Sample
 from curation.stage import IN_HAND, Resources, Stage
-from curation.stages.segment_entities import is_person
+from curation.stages.entity_records import is_person
 from curation.store import store
 
 if TYPE_CHECKING:

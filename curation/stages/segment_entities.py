@@ -16,6 +16,7 @@ from curation.media.members import from_jpeg, from_rle, to_rle, to_webp
 from curation.models.boxes import Box, area, bounds, rounded, same_place
 from curation.sample import Sample
 from curation.stage import IN_HAND, Reject, Resources, Result, Stage
+from curation.stages.entity_records import dismiss, nothing, reason, scored
 from curation.store import store
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class SegmentEntities(Stage):
     def _finish(self, sample: Sample, frames: list[np.ndarray], found: list[list[list[Candidate]]]) -> Sample:
         """Say what is cut out of what was found. Raises `Reject`."""
         entities = sample.meta["extract_entities"]["entities"]
-        results = [_nothing() for _ in entities]
+        results = [nothing() for _ in entities]
         for i, result in zip(_sought(sample), self._segment(frames, _words(sample), found), strict=True):
             results[i] = result
             for ref in result["refs"]:
@@ -244,14 +245,14 @@ class SegmentEntities(Stage):
         shown = follow(frames, words, found, self.box_threshold, self.backend, self.min_link)
         results = []
         for word, label in enumerate(labels):
-            result: dict[str, Any] = _nothing() | {"label": label, "rivals": labels.count(label) if label else 0}
+            result: dict[str, Any] = nothing() | {"label": label, "rivals": labels.count(label) if label else 0}
             if self.model == "groundingdino":
                 result["person"] = self.names.is_person(words[word])
             for f, frame in enumerate(frames):
                 sighting = shown[word][f]
                 if sighting is None:
                     best = max((c.score for c in found[f][word]), default=None)
-                    result["misses"].append({"frame": f, "reason": "no_box", "score": _score(best)})
+                    result["misses"].append({"frame": f, "reason": "no_box", "score": scored(best)})
                     continue
                 others = [c.box for row in found[f] for c in row if c.kind == sighting.kind]
                 record = self._cut(frame, sighting, others)
@@ -259,15 +260,15 @@ class SegmentEntities(Stage):
                     record["alike"] = self._alike(sighting, found[f][word], [s for row in shown if (s := row[f])])
                 result["misses" if "reason" in record else "refs"].append({"frame": f} | record)
             if len(result["refs"]) < self.min_frames:
-                _dismiss(result, "too_few_frames")
-            results.append(result | {"reason": _reason(result)})
+                dismiss(result, "too_few_frames")
+            results.append(result | {"reason": reason(result)})
         return results
 
     def _cut(self, frame: np.ndarray, sighting: Sighting, others: Sequence[Box]) -> dict[str, Any]:
         """The ref of a sighting, or its miss when it has a `reason`."""
         mask, mask_score, by = self.backend.mask(frame, sighting.box, sighting.label, others)
-        record: dict[str, Any] = {"label": sighting.label, "score": _score(sighting.score), "link": _score(sighting.link)}
-        record |= {"found_by": sighting.found_by, "mask_score": _score(mask_score), "mask_by": by, "area": _score(mask.mean())}
+        record: dict[str, Any] = {"label": sighting.label, "score": scored(sighting.score), "link": scored(sighting.link)}
+        record |= {"found_by": sighting.found_by, "mask_score": scored(mask_score), "mask_by": by, "area": scored(mask.mean())}
         if fault := "other_individual" if sighting.stranger else self._fault(mask, mask_score, sighting.box):
             return record | {"box": rounded(sighting.box, 1), "reason": fault}
         return record | {"box": list(bounds(mask)), "mask": to_rle(mask)}
@@ -306,11 +307,6 @@ class SegmentEntities(Stage):
             raise Reject("nothing_localised")
 
 
-def is_person(entity: dict[str, Any], ref: dict[str, Any]) -> bool:
-    """Whether a reference of an entity, as they stand in the metadata, shows a human."""
-    return bool(entity.get("person", ref["label"] == "person"))
-
-
 def _sought(sample: Sample) -> list[int]:
     """The entities that are looked for: all but backgrounds."""
     return [i for i, entity in enumerate(sample.meta["extract_entities"]["entities"]) if entity["kind"] != "background"]
@@ -325,26 +321,3 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise FileNotFoundError(f"weights: {folder} should hold one {pattern}, it holds {len(found)}")
     return found[0]
-
-
-def _nothing() -> dict[str, Any]:
-    return {"label": None, "rivals": 0, "refs": [], "misses": [], "reason": None}
-
-
-def _dismiss(result: dict[str, Any], reason: str) -> None:
-    """Turn an entity's refs into misses."""
-    misses = [{k: v for k, v in ref.items() if k != "mask"} | {"reason": reason} for ref in result["refs"]]
-    result["misses"] = sorted(result["misses"] + misses, key=lambda miss: miss["frame"])
-    result["refs"] = []
-
-
-def _reason(result: dict[str, Any]) -> str | None:
-    """Why an entity has no ref: not found at all, else the fault of its best box."""
-    if result["refs"]:
-        return None
-    faults = [miss for miss in result["misses"] if miss["reason"] != "no_box"]
-    return max(faults, key=lambda miss: miss["score"])["reason"] if faults else "not_localised"
-
-
-def _score(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)

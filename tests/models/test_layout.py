@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.models import layout, rectangle
+from curation.models import layout
 from curation.models.motion import shrunk
 from curation.quality import framed
 from curation.quality.motionless import moved
@@ -34,14 +34,14 @@ def laid(clips: list[np.ndarray], box: tuple[int, int, int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("box", [(40, 30, 200, 150), (210, 110, 320, 180), (0, 0, 160, 180), (100, 0, 220, 180)])
 def test_a_picture_in_a_picture_is_seen_where_it_is(clips: list[np.ndarray], box: tuple[int, int, int, int]) -> None:
-    found = rectangle.measures(shrunk(list(laid(clips, box))))
+    found = measured(laid(clips, box))
     area = (box[2] - box[0]) * (box[3] - box[1]) / (320 * 180)
     assert found["rectangle"] > 0.25 and min(abs(found["rectangle_area"] - area), abs(1 - found["rectangle_area"] - area)) < 0.08
 
 
 def test_a_whole_clip_has_none(clips: list[np.ndarray]) -> None:
     for clip in clips:
-        assert rectangle.measures(shrunk(list(clip)))["rectangle"] < 0.15
+        assert measured(clip)["rectangle"] < 0.15
 
 
 def test_a_still_window_in_a_wall_is_none(clips: list[np.ndarray]) -> None:
@@ -51,7 +51,7 @@ def test_a_still_window_in_a_wall_is_none(clips: list[np.ndarray]) -> None:
     scene = np.repeat(wall[None], 16, axis=0)
     for at, frame in enumerate(scene):
         cv2.rectangle(frame, (18 * at, 60), (18 * at + 30, 180), (20, 160, 90), -1)
-    assert rectangle.measures(shrunk(list(scene)))["rectangle"] < 0.5 * 0.9
+    assert measured(scene)["rectangle"] < 0.5 * 0.9
 
 
 def test_bars_of_one_colour_have_nothing_outside(clips: list[np.ndarray]) -> None:
@@ -59,7 +59,7 @@ def test_bars_of_one_colour_have_nothing_outside(clips: list[np.ndarray]) -> Non
     barred[:, 30:150] = clips[0][:, 30:150]
     found = measured(barred)
     assert found["static_border"] == pytest.approx(1 / 3, abs=0.05) and found["textured_border"] == 0.0
-    assert rectangle.measures(shrunk(list(barred)))["outside_detail"] < 0.05
+    assert measured(barred)["outside_detail"] < 0.05
     textured = laid([np.repeat(clips[2][:1], 16, axis=0), clips[0]], (0, 30, 320, 150))
     assert measured(textured)["textured_border"] == pytest.approx(1 / 3, abs=0.05)
 

@@ -14,7 +14,8 @@ from curation.media.members import from_npy, to_rle
 from curation.sample import Sample
 from curation.shards.clip import entities
 from curation.stage import apply
-from curation.stages.score_references import PRESETS, ScoreReferences
+from curation.stages.reference_presets import PRESETS
+from curation.stages.score_references import ScoreReferences
 from curation.store import store
 
 FACE = {"frame": 0, "box": [49, 38, 102, 104], "score": 0.9, "inside": 0.9, "landmarks": []}
