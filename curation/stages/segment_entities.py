@@ -28,8 +28,8 @@ AS_LARGE, AS_SURE = 0.7, 0.8
 """Shares of an individual's area and score from which another of its kind might as well be meant; chosen by eye."""
 LEAST_OF_BOX, MOST_OF_BOX = 0.05, 0.98
 """Shares of its box between which a mask tells a thing from its surroundings; chosen by eye."""
-MEMORY = {"none": 0.5, "u2netp": 0.8, "u2net": 1.3, "groundingdino": 4.0}
-"""GB of a worker, of nanodet's by its saliency. Measured at 1080p: 0.26, 0.6 and 1.1. groundingdino: estimated, 1.1 of
+MEMORY = {"none": 0.6, "u2netp": 0.9, "u2net": 1.4, "groundingdino": 4.0}
+"""GB of a worker, of nanodet's by its saliency. Measured at 1080p: 0.53, 0.8 and 1.19. groundingdino: estimated, 1.1 of
 checkpoints, torch and CUDA beside them."""
 CLASS_MAP_MEMORY = 0.35
 """GB on top for `nouns: imagenet`. Measured at 1080p: 0.32, most of it torch."""
