@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "min_brightness": 40.0,
         "min_mask": 0.9,
         "max_clipped": 0.07,
-        "max_overlaid": 0.001,
+        "max_overlaid": 0.002,
         "embeddings": True,
     },
     "hq": {
@@ -56,7 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "min_brightness": 60.0,
         "min_mask": 0.93,
         "max_clipped": 0.07,
-        "max_overlaid": 0.001,
+        "max_overlaid": 0.002,
         "embeddings": True,
     },
 }
