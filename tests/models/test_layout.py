@@ -103,3 +103,12 @@ def test_any_shape_gives_finite_measures(count: int, shape: tuple[int, int]) -> 
     rng = np.random.default_rng(0)
     clip = [rng.integers(0, 255, (*shape, 3), np.uint8) for _ in range(count)]
     assert all(np.isfinite(list(layout.measures(clip, shrunk(clip)).values())))
+
+
+def test_a_logo_lies_over_what_moves(clips: list[np.ndarray]) -> None:
+    """Not where it is over what stands still, nor what moves without a logo."""
+    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in clips[0]]
+    lettered = [cv2.putText(grey.copy(), "NEWS", (100, 100), cv2.FONT_HERSHEY_SIMPLEX, 1.5, 255, 4) for grey in greys]
+    found = layout.overlaid(lettered)
+    assert found[60:105, 95:225].sum() > 200 and found.sum() == found[55:110, 90:230].sum()
+    assert not layout.overlaid(greys).any() and not layout.overlaid(lettered[:1] * 16).any()
