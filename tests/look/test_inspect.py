@@ -31,7 +31,7 @@ def test_the_table_has_every_clip_with_its_verdict(sample_run, capsys):
         "not_downloaded",
         "no_caption",
         "no_good_reference",
-        "cyclist 2",
+        "cyclist 1",
     ):
         assert word in text.replace("\n", ""), word
     assert shown(capsys, sample_run / "shards" / "shard-00000-0000.tar", None, None).count("bikes_") == text.count("bikes_")
