@@ -1,7 +1,7 @@
 """Steps/s, tokens/s, MFU and peak memory of training steps, beside what matrix products and attention reach in the same run.
 
     python benchmarks/train_step.py                                 # on a GPU: ~1B parameters; on a CPU: tiny
-    python benchmarks/train_step.py --size 1b --frames 49 --width 512 --height 288 --batch 2 --compile --checkpointing
+    python benchmarks/train_step.py --size 1b --frames 49 --width 512 --height 288 --batch 2 --compile --checkpointing full
 
 Random weights, latents and conditions of V2's encoders (16 latent channels, text 226 × 4096, images 256 × 1024); the time does
 not depend on their values. A step is the trainer's: the model's own estimate, forward, backward, gradient clipping, AdamW,
@@ -132,7 +132,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=512 if gpu else 128)
     parser.add_argument("--height", type=int, default=288 if gpu else 128)
     parser.add_argument("--compile", action="store_true", help="torch.compile, block by block")
-    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--checkpointing", choices=["none", "full", "selective"], default="none")
     parser.add_argument("--no-self-conditioning", action="store_true", help="no self-conditioning")
     parser.add_argument("--rounds", type=int, default=10 if gpu else 3)
     return parser.parse_args()

@@ -48,6 +48,11 @@ class Bucket:
     """Share of the steps, relative to the other buckets'."""
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of a clip's pixels, [F,3,H,W]."""
+        return self.frames, 3, self.height, self.width
+
+    @property
     def name(self) -> str:
         """`17x512x288`: frames, width, height."""
         return f"{self.frames}x{self.width}x{self.height}"

@@ -128,7 +128,8 @@ def forget(
     decisions: Annotated[bool, typer.Option("--decisions", help="those that decisions.csv (`curation view`) drops, too")] = False,
 ) -> None:
     """Take clips out of shards, ledgers, plan and caches for good, whole: with all shots of them. Their keys stay, so that no run
-    and no retry brings them back; what was made from the shards elsewhere (a trained model, a copy, an export) is not reached."""
+    and no retry brings them back; what was made from the shards elsewhere (a trained model, a copy, an export; sidecars in a run
+    of their own: forget there, too) is not reached."""
     from curation.run import run as runs
 
     found = runs.forget(out, keys or [], file, decisions)
@@ -215,6 +216,10 @@ def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
     shards: Annotated[list[str], typer.Option(help="a run, a folder of shards or an index; PATH=WEIGHT mixes several of them")],
     output: Annotated[Path, typer.Option(help="checkpoints/, samples/, log.jsonl, tensorboard/")],
+    sidecars: Annotated[
+        list[str] | None,
+        typer.Option(help="what `run encode-latents` wrote of those shards: read instead of encoded in each step"),
+    ] = None,
     address: Annotated[
         str | None, typer.Option(help="train with Ray Train on that cluster; else in this process, or torchrun's")
     ] = None,
@@ -222,7 +227,7 @@ def train(
     """Train on finished shards; goes on from the newest checkpoint in the output."""
     from curation.trainer import run as runs
 
-    runs.train(config, shards, output, address)
+    runs.train(config, shards, output, address, sidecars or [])
 
 
 @app.command()
@@ -261,6 +266,17 @@ def index(
     say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
 
 
+@app.command()
+def weights(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a training run's output, or one of its checkpoints")],
+    output: Annotated[Path, typer.Option(help="the file, NAME.safetensors")],
+) -> None:
+    """Write a checkpoint's averaged weights as one safetensors file; takes one process, and one tensor's memory at a time."""
+    from curation.trainer import checkpoint as checkpoints
+
+    checkpoints.export(checkpoint, output)
+
+
 models = typer.Typer(help="What the store has and needs, with licences; fetch it.", invoke_without_command=True)
 app.add_typer(models, name="models")
 
@@ -294,7 +310,7 @@ def main() -> None:
     from curation.run import ending, engine, lanes, plan
     from curation.shards.forget import ForgetError
     from curation.store import store
-    from curation.trainer.errors import TrainerError
+    from curation.trainer.errors import Stopped, TrainerError
 
     known = (
         ForgetError,
@@ -309,6 +325,8 @@ def main() -> None:
     )
     try:
         app()
+    except Stopped as told_once:
+        sys.exit(_complain(str(told_once), 143))  # 128 + SIGTERM, as shells have it
     except known as error:
         sys.exit(_complain(str(error), 2))
     except ending.Interrupted as told:

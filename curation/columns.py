@@ -106,7 +106,7 @@ class Column:
     of: Callable[[Scores], Any]
 
 
-TEXT, COUNT, SHARE = pa.string(), pa.int32(), pa.float64()
+TEXT, COUNT, SHARE, PLACES = pa.string(), pa.int32(), pa.float64(), pa.list_(pa.int64())
 
 COLUMNS: dict[str, Column] = {
     "subjects": Column(COUNT, "words of the caption that name subjects", lambda s: _count(s.words("subject"))),
@@ -163,6 +163,18 @@ COLUMNS: dict[str, Column] = {
     "background_invented": Column(
         SHARE, "share of the frame that was made up", lambda s: s.get("inpaint_background", "invented")
     ),
+    "latents": Column(
+        WORDS,
+        "BUCKET@FRAME of each tensor in latents.safetensors, as they lie there",
+        lambda s: s.get("encode_latents", "latents"),
+    ),
+    "latent_places": Column(
+        PLACES,
+        "the bytes in that member at which they begin, and at which the last ends",
+        lambda s: s.get("encode_latents", "places"),
+    ),
+    "text_tokens": Column(COUNT, "tokens in text.safetensors", lambda s: s.get("encode_captions", "tokens")),
+    "text_bytes": Column(pa.int64(), "bytes of that member", lambda s: s.get("encode_captions", "bytes")),
 }
 """All may be null: the stage has not looked at the clip, or has found nothing of the kind. Floats are double, so that a bound is
 the number that the recipe has."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ TAKEN = "already_kept"
 """Reason of a retry's row whose key an earlier attempt has kept. It says that the clip was done, and counts for nothing."""
 FACTS = b"curation"
 """Key in a ledger's metadata: JSON {group, number (of the shard), first, last (unit), attempt, bytes (of the tar)}."""
+SIDECAR = re.compile(r"(shard-\d{5,}-\d{4,})\.([a-z][a-z0-9_]*)")
+"""Stem of a *sidecar*: a shard with further members of the samples of another, NAME.latents for NAME; of a run of its own, and it
+may be copied beside the other."""
 OWN = ("clip", "video", "start", "end", "caption", "path", "member", "offset", "size")
 """What a planned clip says in columns of its own, and where this run finds its bytes."""
 
@@ -97,9 +101,10 @@ def folder(group: int) -> str:
     return f"units/{group:05d}"
 
 
-def shard(group: int, number: int) -> str:
-    """`shard-00003-0002`; in `shards/`, `.parquet` and, when it keeps something, `.tar` follow."""
-    return f"shard-{group:05d}-{number:04d}"
+def shard(group: int, number: int, sidecar: str = "") -> str:
+    """`shard-00003-0002`, of a sidecar `shard-00003-0002.latents`; in `shards/`, `.parquet` and, when it keeps something, `.tar`
+    follow."""
+    return f"shard-{group:05d}-{number:04d}" + f".{sidecar}" * bool(sidecar)
 
 
 def group_of(name: str) -> int:
@@ -181,14 +186,20 @@ def read(storage: Storage, name: str) -> tuple[pa.Table, dict[str, int]]:
 
 def newest(storage: Storage, names: Iterable[str] | None = None) -> dict[int, str]:
     """Group → name of its newest shard. `names`: of the files in shards/, when they are known."""
-    shards = storage.names("shards") if names is None else names
-    found = [name.removesuffix(".parquet") for name in shards if name.endswith(".parquet")]
+    found = [name.removesuffix(".parquet") for name in own(storage.names("shards") if names is None else names)]
     return {int(name.split("-")[1]): name for name in sorted(found, key=lambda name: (len(name), name))}
+
+
+def own(names: Iterable[str]) -> list[str]:
+    """The ledgers among the files in shards/, less the sidecars that were copied beside a run's own shards."""
+    found = [name for name in names if name.endswith(".parquet")]
+    return [name for name in found if not SIDECAR.fullmatch(name.removesuffix(".parquet"))] or found
 
 
 def files(storage: Storage) -> dict[str, int]:
     """Names and sizes of a run's ledgers, in planned order: those of shards, and of finished units that are not packed yet."""
-    shards = {f"shards/{name}": size for name, size in storage.names("shards").items() if name.endswith(".parquet")}
+    there = storage.names("shards")
+    shards = {f"shards/{name}": there[name] for name in own(there)}
     last = newest(storage, [name.partition("/")[2] for name in shards])
     units: dict[str, int] = {}
     for group in map(int, storage.folders("units")):

@@ -34,6 +34,8 @@ STAGES = {
     "crop_faces": "curation.stages.crop_faces:CropFaces",
     "inpaint_background": "curation.stages.inpaint_background:InpaintBackground",
     "score_references": "curation.stages.score_references:ScoreReferences",
+    "encode_latents": "curation.stages.encode_latents:EncodeLatents",
+    "encode_captions": "curation.stages.encode_captions:EncodeCaptions",
 }
 """Every stage there is: its name in recipes and where its class lives. Imported when a recipe names it."""
 
@@ -62,6 +64,9 @@ class Shards:
 
     megabytes: Annotated[float, Field(gt=0)] = 512.0
     """A shard is closed by the unit with which it reaches this size."""
+    sidecar: Annotated[str, Field(pattern="^([a-z][a-z0-9_]*)?$")] = ""
+    """The input must be finished shards, and each gets one beside it, of the same keys in the same order, called by its name and
+    this one: `latents` makes shard-00003-0002.latents.tar. Empty: shards of their own, by megabytes."""
 
 
 @dataclass(kw_only=True)
@@ -111,7 +116,14 @@ class Recipe:
     def plan_fingerprint(self) -> dict[str, Any]:
         """What decides the plan's content, as plain values to compare and to show."""
         units = dataclasses.asdict(self.units)
-        return {"version": __version__, "plan": _knobs(self.plan), "units": units, "models": self._identities(self.plan)}
+        beside = {"sidecar": self.shards.sidecar} if self.shards.sidecar else {}
+        return {
+            "version": __version__,
+            "plan": _knobs(self.plan),
+            "units": units,
+            "models": self._identities(self.plan),
+            **beside,
+        }
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides the shards' bytes: knobs, code version, model hashes, libraries."""
@@ -119,7 +131,7 @@ class Recipe:
             "version": __version__,
             "plan": _knobs(self.plan),
             "clips": _knobs(self.clips),
-            "shards": dataclasses.asdict(self.shards),
+            "shards": {knob: value for knob, value in dataclasses.asdict(self.shards).items() if value != ""},
             "models": self._identities([*self.plan, *self.clips]),
             "libraries": libraries(),
         }
@@ -167,6 +179,8 @@ def load(path: str | Path) -> Recipe:
     if not recipe.clips:
         raise RecipeError(f"{path}: `clips:` names no stage; a run needs at least one")
     _check_order(recipe)
+    if recipe.shards.sidecar and "mp4" in recipe.owners():
+        raise RecipeError(f"{path}: shards.sidecar: {recipe.owners()['mp4']} writes the clips' videos, which are in the shards")
     for i, stage in enumerate(recipe.clips):
         stage.limits = recipe.limits
         stage.serve(reduce(or_, (later.window() for later in recipe.clips[i + 1 :]), Window()))

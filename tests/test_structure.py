@@ -27,6 +27,7 @@ LAYERS = [
 ]
 """Imports run downwards, or sideways within a layer."""
 TRAINER = {
+    "faults",
     "trainer",
     "buckets",
     "models",

@@ -17,7 +17,7 @@ from curation import ledger
 from curation.faults import DataError
 from curation.inputs import files
 from curation.inputs.rows import each, planned
-from curation.sample import KEPT, Sample
+from curation.sample import KEPT, SHOT, Sample
 from curation.storage import Storage
 
 SHARD = re.compile(r"shard-\d{5,}-\d{4,}")
@@ -43,7 +43,7 @@ def check_finished(root: str) -> None:
         return
     plan = json.loads(storage.read("plan/plan.json"))
     newest = ledger.newest(storage)
-    units = {group["group"]: group["units"] for group in plan.get("groups", [])}
+    units = {group["group"]: group["units"] for group in plan.get("groups", []) if group["units"]}
     if not plan.get("complete") or units.keys() != newest.keys():
         raise files.InputError(left)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -89,6 +89,7 @@ def read_rows(storage: Storage, path: str, stem: str, rows: list[dict[str, Any]]
 def _clip(path: str, whole: int, row: dict[str, Any], head: bytes) -> Sample:
     known = known_of(json.loads(row["source"]), row["start"], row["end"], json.loads(row["scores"]), row["key"] != row["clip"])
     known |= {"video": row["video"], "path": path, "place": f"{path}: {row['key']}"}
+    known["divided"] = SHOT.search(row["key"]) is not None  # also when it was planned from an earlier run
     name = f"{row['key']}.mp4"
     member = tarfile.TarFile(fileobj=io.BytesIO(head)).next() if head else None
     if member is None or member.name != name:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from curation import ledger
 from curation.inputs import files, finished, folder, panda70m, shards, tables
 from curation.inputs.files import InputError
 from curation.sample import Sample
@@ -69,8 +70,8 @@ def _open_file(path: str, videos: str | None) -> Iterator[Sample]:
     kind = files.suffix(path)
     if kind == ".tar":
         beside, name = _folder_of(path), path.rsplit("/", 1)[-1]
-        ledger = f"{files.stem(name)}.parquet"
-        return shards.read_shards(beside, [name, ledger] if files.is_file(files.join(beside, ledger)) else [name])
+        table = f"{files.stem(name)}.parquet"
+        return shards.read_shards(beside, [name, table] if files.is_file(files.join(beside, table)) else [name])
     if kind not in TABLES:
         raise InputError(f"--input {path}: a file must be one of {', '.join(TABLES)}, .tar")
     names = tables.columns(path)
@@ -96,7 +97,9 @@ def _open_folder(path: str, videos: str | None) -> Iterator[Sample]:
     if "shards" in folders and not any(map(_is_shard, names)):
         path = files.join(path, "shards")
         names = files.listing(path)[1]
-    if any(map(_is_shard, names)):
+    if tars := [name for name in names if _is_shard(name)]:
+        if all(ledger.SIDECAR.fullmatch(files.stem(name)) for name in tars):
+            raise InputError(f"--input {path}: holds sidecars; name the run whose clips they belong to")
         return shards.read_shards(path, names)
     lists = [n for n in names if files.suffix(n) in TABLES]
     download = any(panda70m.SHARD_FOLDER.fullmatch(f) for f in folders) or any(_is_download(n) for n in names)

@@ -17,6 +17,8 @@ STAGE = "inputs"
 """Who a clip was dropped by when it never reached a stage."""
 LARGEST = 1 << 63
 """Whole numbers are smaller: what reads the plan has 64 bits for them."""
+SHOTS = re.compile(r"(_s\d{3,})+$")
+"""How the key of a shot of shots ends."""
 DEEPEST = 32
 """Lists in lists that an input's metadata may hold."""
 LONGEST_DETAIL = 300
@@ -167,7 +169,7 @@ def safe_key(name: str, divided: bool = False) -> str:
     does one that a shot of another clip might get, unless it is a shot's."""
     text = files.as_utf8(name)
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", text)
-    if safe == text and 0 < len(safe) <= 96 and (divided or not SHOT.search(safe)):
+    if safe == text and 0 < len(SHOTS.sub("", safe) if divided else safe) <= 96 and (divided or not SHOT.search(safe)):
         return safe
     return f"{safe[:80]}_{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple
 from curation.faults import DataError
 from curation.inputs import files, finished
 from curation.inputs.rows import each, failed, planned
+from curation.ledger import SIDECAR
 from curation.sample import SHOT, Sample
 from curation.storage import Storage
 
@@ -21,9 +22,10 @@ def read_shards(folder: str, names: list[str]) -> Iterator[Sample]:
     """Clips of the tars among the files of a folder: `KEY.mp4` or another video, a caption in `KEY.json` (ours) or `KEY.txt`.
 
     A tar with a ledger of ours beside it is read by that. Keys of somebody else's are named after their tar, for they may begin
-    anew in each. A tar that cannot be read is one failed clip, and the next one follows.
+    anew in each. A tar that cannot be read is one failed clip, and the next one follows. Sidecars have no clips of their own.
     """
     tars = {files.stem(name) for name in names if files.suffix(name) == ".tar"}
+    tars = {stem for stem in tars if not SIDECAR.fullmatch(stem)}
     tables = {files.stem(name) for name in names if files.suffix(name) == ".parquet"}
     storage = Storage.at(folder)
     for stem in sorted(tars | {name for name in tables if finished.SHARD.fullmatch(name)}):

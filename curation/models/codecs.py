@@ -11,9 +11,7 @@ from torch import Tensor
 
 from curation.models import dct
 from curation.models.pretrained import frozen, loaded
-
-STORE = {"cogvideox": "cogvideox-vae"}
-"""Name of a codec → its weights in the store; "dct" has none."""
+from curation.models.weights import CODECS
 
 CHANNELS = 64
 """Coefficients that "dct" keeps of 768. Measured on 63 real clips (`benchmarks/codec.py`), median and 10 % quantile of the PSNR:
@@ -136,8 +134,8 @@ def codec(
     """
     if name == "dct":
         return Dct(device, channels)
-    if name not in STORE:
-        raise ValueError(f"no codec {name!r}; known: dct, {', '.join(STORE)}")
+    if name not in CODECS:
+        raise ValueError(f"no codec {name!r}; known: dct, {', '.join(CODECS)}")
     from diffusers import AutoencoderKLCogVideoX
 
     network = loaded(AutoencoderKLCogVideoX, Path(folder), device, dtype)

@@ -13,11 +13,7 @@ from torch.nn import functional as F
 
 from curation.models import dct
 from curation.models.pretrained import WrongWeights, frozen, loaded
-
-TEXT_STORE = {"minilm": "minilm", "t5": "t5-v1_1-xxl-encoder", "clip": "clip-vit-large-patch14"}
-"""Name of a text encoder → its weights in the store."""
-IMAGE_STORE = {"dinov2": "dinov2-large", "clip": "clip-vit-large-patch14", "mae": "vit-mae-large"}
-"""Name of an image encoder → its weights in the store; "patches" has none."""
+from curation.models.weights import IMAGE, TEXT
 
 LENGTHS = {"minilm": 128, "t5": 256, "clip": 77}
 """Tokens per caption. CLIP has no more positions; the others are not stated by the paper."""
@@ -81,6 +77,18 @@ class TextEncoder:
         )
 
 
+def padded(encoded: Sequence[tuple[Tensor, Tensor]], length: int, device: torch.device) -> TextTokens:
+    """Captions that were encoded before, as their encoder gives them: embeddings [n,d_t] and offsets [n,2] of each."""
+    width = encoded[0][0].shape[1]
+    embeddings, mask = torch.zeros(len(encoded), length, width), torch.zeros(len(encoded), length, dtype=torch.bool)
+    offsets = []
+    for row, (tokens, spans) in enumerate(encoded):
+        count = len(tokens)
+        embeddings[row, :count], mask[row, :count] = tokens.float(), True
+        offsets.append([(first, last) for first, last in spans.tolist()] + [(0, 0)] * (length - count))
+    return TextTokens(embeddings.to(device, non_blocking=True), mask.to(device, non_blocking=True), offsets)
+
+
 def words_of(tokens: TextTokens, spans: Sequence[Sequence[Span | None]], count: int) -> Tensor:
     """For every sample and every span of its caption the tokens whose characters overlap it: [B,N,`count`,d_t].
 
@@ -118,8 +126,8 @@ def text_encoder(
 
     Raises `ValueError` (`WrongWeights`) when the weights are not what the name says.
     """
-    if name not in TEXT_STORE:
-        raise ValueError(f"no text encoder {name!r}; known: {', '.join(TEXT_STORE)}")
+    if name not in TEXT:
+        raise ValueError(f"no text encoder {name!r}; known: {', '.join(TEXT)}")
     folder = Path(folder)
     from transformers import AutoTokenizer, BertModel, CLIPTextModel, T5EncoderModel
 
@@ -173,8 +181,8 @@ def image_encoder(
     """
     if name == "patches":
         return ImageEncoder(_Patches(device), device, side=PATCHES, tokens=64, dim=208, normalise=HALF, identity="patches")
-    if name not in IMAGE_STORE:
-        raise ValueError(f"no image encoder {name!r}; known: patches, {', '.join(IMAGE_STORE)}")
+    if name not in IMAGE:
+        raise ValueError(f"no image encoder {name!r}; known: patches, {', '.join(IMAGE)}")
     from transformers import CLIPVisionModel, Dinov2Model, ViTMAEModel
 
     cls = {"dinov2": Dinov2Model, "clip": CLIPVisionModel, "mae": ViTMAEModel}[name]

@@ -232,7 +232,7 @@ class OnRay:
         return EngineError(f"a worker could not go on: {lines[0] if own else lines[-1]}")
 
     def pack(self, group: int, number: int, units: list[int], last: bool) -> None:
-        self._packs[self._pack.remote(self.job.storage, group, number, units, last)] = group
+        self._packs[self._pack.remote(self.job.storage, group, number, units, last, self.job.sidecar)] = group
 
     def packed(self, *, wait: bool) -> list[tuple[int, str]]:
         ended: list[tuple[int, str]] = []

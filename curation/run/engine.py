@@ -97,6 +97,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._units = {group.group: group.units for group in self.plan.groups}
+        self._ends = {group.group: {unit: number for number, unit in group.ends} for group in self.plan.groups if group.ends}
         self._holes = self.job.holes
         self._stretches: dict[int, list[Stretch]] = {}
         self._packing: set[int] = set()
@@ -134,9 +135,12 @@ class Driver:
             wanted |= {unit for hole in holes for unit in range(hole.first, hole.last + 1)}
             if wanted or found.first < units:
                 left[group] = wanted
-                packers = [Packer(hole.last + 1, self.megabytes, hole.first, hole.number) for hole in holes]
-                packers += [Packer(units, self.megabytes, found.first, found.number)] * (found.first < units)
-                self._stretches[group] = [Stretch(packer) for packer in packers]
+                stretches = [(hole.last + 1, hole.first, hole.number) for hole in holes]
+                stretches += [(units, found.first, found.number)] * (found.first < units)
+                ends = self._ends.get(group, {})
+                self._stretches[group] = [
+                    Stretch(Packer(to, self.megabytes, first, number, ends=ends)) for to, first, number in stretches
+                ]
                 for unit, size in found.finished.items():
                     self._add(group, unit, size)
         self._pack(*left)

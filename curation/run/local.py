@@ -93,7 +93,7 @@ class Local:
 
     def pack(self, group: int, number: int, units: list[int], last: bool) -> None:
         try:
-            pack(self.job.storage, group, number, units, last)
+            pack(self.job.storage, group, number, units, last, self.job.sidecar)
             self._packed.append((group, ""))
         except Exception as error:
             if not is_infrastructure(error):

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 
 from curation.faults import Infrastructure, is_infrastructure, one_line
 from curation.fingerprint import changes
+from curation.inputs import files
+from curation.inputs.finished import SHARD
 from curation.inputs.rows import STAGE as INPUTS
 from curation.recipe import Recipe, Units
 from curation.run.captions import named
@@ -33,7 +35,8 @@ from curation.shards.planned import FACTS, INFO, SCHEMA, Plan, facts, group_of, 
 from curation.storage import Storage
 
 PART = 65_536
-"""Clips of a part, but for the rest of its last unit; fewer when the input is shards: each of them is a part of its own."""
+"""Clips of a part, but for the rest of its last unit; fewer when the input is shards: each of them is a part of its own. Of
+sidecars a part is a group of the input's, whole."""
 ROWS = 4096
 """Rows of a part that are written together."""
 UNKNOWN_SECONDS = 30.0
@@ -79,18 +82,21 @@ def make_plan(
     """
     done = _begin(storage, made_from)
     keys = Keys()
-    fresh = islice(clips, limit)
+    is_beside = bool(recipe.shards.sidecar)
+    fresh = islice(_of_shards(clips) if is_beside else clips, limit)
     with _stopping():
         for found in done:
             _pass_over(storage, fresh, found)
-            keys.know(_keys_of(storage, found["group"]))
+            if found["clips"]:
+                keys.know(_keys_of(storage, found["group"]))
             progress(found["clips"])
     gone = tombstones(storage)
     listed = keys.unique(fresh, sum(found["clips"] for found in done))
     rows = named((buried(s) if s.key in gone else s for s in listed), recipe.plan, workers, address)
     with _stopping():
-        for group, some in groupby(rows, key=_Borders(len(done))):
-            done.append(write_part(storage, group, 0, some, recipe.units, progress))
+        for group, some in groupby(rows, key=_group if is_beside else _Borders(len(done))):
+            done += [write_part(storage, empty, 0, (), recipe.units, progress) for empty in range(len(done), group)]
+            done.append(write_part(storage, group, 0, some, recipe.units, progress, is_beside))
     verdicts: Counter[str] = Counter()
     for found in done:
         verdicts.update(found["verdicts"])
@@ -178,6 +184,8 @@ def _begin(storage: Storage, made_from: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _pass_over(storage: Storage, clips: Iterator[Sample], found: dict[str, Any]) -> None:
     """Skip what a finished part holds. Raises `PlanError` when it is another clip that it would end with now."""
+    if not found["clips"]:
+        return
     last = deque(islice(clips, found["clips"]), maxlen=1)
     if not last or not re.fullmatch(re.escape(last[0].key) + r"(_duplicate\d+)*", found["last"]):
         now = f"now with {last[0].key}" if last else "now there are fewer clips"
@@ -209,18 +217,59 @@ class _Borders:
         return self.number
 
 
+def _of_shards(clips: Iterable[Sample]) -> Iterator[Sample]:
+    """Clips of the input's shards, of each no more than its key and what its video is: the shard says the rest. Raises
+    `PlanError` when they are not of our shards, or not in their order."""
+    last = (-1, -1)
+    for sample in clips:
+        source = sample.meta["source"]
+        if source.get("member") is None or not SHARD.fullmatch(_stem(sample)):
+            raise PlanError(
+                f"sidecars are written beside finished shards, shard-00000-0000.tar …; {source['path']} is none of them"
+            )
+        here = (_group(sample), _number(sample))
+        if here < last:
+            raise PlanError(f"{source['path']}: a shard after those that follow it; name the run or its shards/ as the input")
+        last = here
+        facts = (source.pop("scores", None) or {}).get("split_shots", {})
+        source["scores"] = {"split_shots": {name: facts.get(name) for name in ("width", "height", "fps", "frames")}}
+        yield sample
+
+
+def _stem(sample: Sample) -> str:
+    return files.stem(str(sample.meta["source"]["path"]).rsplit("/", 1)[-1])
+
+
+def _group(sample: Sample) -> int:
+    """Of the shard that holds it."""
+    return int(_stem(sample).split("-")[1])
+
+
+def _number(sample: Sample) -> int:
+    """Of the shard that holds it, in its group."""
+    return int(_stem(sample).split("-")[2])
+
+
 def write_part(
-    storage: Storage, group: int, attempt: int, samples: Iterable[Sample], units: Units, progress: Callable[[int], None]
+    storage: Storage,
+    group: int,
+    attempt: int,
+    samples: Iterable[Sample],
+    units: Units,
+    progress: Callable[[int], None],
+    by_shard: bool = False,
 ) -> dict[str, Any]:
-    """Write one part, whole or not at all, and say what it holds: the fields of its `Group`, verdicts, the hash of its rows."""
+    """Write one part, whole or not at all, and say what it holds: the fields of its `Group`, verdicts, the hash of its rows.
+    `by_shard`: no unit has clips of two of the input's shards."""
     with storage.writing(part(group)) as file:
-        return _write_rows(file, group, attempt, cut_units(samples, units), progress)
+        return _write_rows(file, group, attempt, cut_units(samples, units, by_shard), progress, by_shard)
 
 
 def _write_rows(
-    file: IO[bytes], group: int, attempt: int, units: Iterable[list[Sample]], progress: Callable[[int], None]
+    file: IO[bytes], group: int, attempt: int, units: Iterable[list[Sample]], progress: Callable[[int], None], by_shard: bool
 ) -> dict[str, Any]:
     verdicts: Counter[str] = Counter()
+    ends: dict[int, int] = {}
     content, count, waiting = hashlib.sha256(), 0, []
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for count, samples in enumerate(units, start=1):
@@ -228,6 +277,8 @@ def _write_rows(
             content.update(json.dumps(rows).encode())
             verdicts.update(row["verdict"] for row in rows)
             progress(len(rows))
+            if by_shard:
+                ends[_number(samples[0])] = count - 1
             waiting += rows
             if len(waiting) >= ROWS:
                 writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
@@ -240,13 +291,15 @@ def _write_rows(
             "hash": content.hexdigest(),
             "last": rows[-1]["key"] if count else "",
         }
+        said |= {"ends": list(ends.items())} if ends else {}
         writer.add_key_value_metadata({FACTS: json.dumps(said).encode()})
     return said
 
 
-def cut_units(samples: Iterable[Sample], units: Units) -> Iterator[list[Sample]]:
+def cut_units(samples: Iterable[Sample], units: Units, by_source: bool = False) -> Iterator[list[Sample]]:
     """Consecutive units, bounded by clips and by seconds of video. A source's clips stay together (one decode) unless that
-    would double the bound; clips already dropped ride along, up to sixteen times the bound.
+    would double the bound; clips already dropped ride along, up to sixteen times the bound. `by_source`: those of another are in
+    another unit.
     """
     unit: list[Sample] = []
     alive, seconds, last = 0, 0.0, None
@@ -254,7 +307,7 @@ def cut_units(samples: Iterable[Sample], units: Units) -> Iterator[list[Sample]]
         path = sample.meta["source"]["path"]
         full = alive >= units.clips or seconds >= units.seconds
         burst = alive >= 2 * units.clips or len(unit) >= 16 * units.clips
-        if burst or (full and (path is None or path != last)):
+        if burst or (full and (path is None or path != last)) or (by_source and unit and path != last):
             yield unit
             unit, alive, seconds = [], 0, 0.0
         unit.append(sample)

@@ -166,6 +166,7 @@ def begin(chosen: Recipe, planned: Plan, storage: Storage) -> Job:
         attempts,
         {group: tallies.kept_keys(storage, _clips(planned, group)) for group in {*attempts, *holes}},
         holes,
+        chosen.shards.sidecar,
     )
 
 

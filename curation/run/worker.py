@@ -57,6 +57,8 @@ class Job:
     """Group of a retry → keys that are in a shard already and are not written again."""
     holes: dict[int, list[Hole]] = field(default_factory=dict)
     """What of a group is to be made anew, before its newest shard; for the driver."""
+    sidecar: str = ""
+    """What follows the names of its shards, which are the input's."""
     settle: bool = False
     """A later pass over what an earlier one did not believe: a worker that is not broken says the same, and then it counts."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from curation.media.members import from_rle
+from curation.shards import beside
 from curation.shards.clip import JOINED, Clip, Entity, Ref
 
 FRAMES = ("frame0.jpg", "frame1.jpg", "frame2.jpg")
@@ -44,6 +45,7 @@ def check_sample(key: str, files: dict[str, bytes], recipe: str = "", stages: Co
             yield f"{suffix} is {picture.shape[1]}×{picture.shape[0]}, the video {size[0]}×{size[1]}"
     for entity in clip.entities:
         yield from _entity(clip, entity, size, pictures)
+    yield from beside.members(clip, files)
 
 
 def _members(clip: Clip, there: Collection[str], stages: Collection[str]) -> Iterator[str]:

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curation.faults import DataError, StageBug, one_line
 from curation.ledger import carried
+from curation.media.tensors import LATENTS, TEXT
 from curation.sample import Sample
 
+FIRST = ("mp4", LATENTS, TEXT)
+"""Members that stand before the metadata: where they lie follows from their sample's place and their sizes."""
 JOINED = ("extract_entities", "segment_entities", "crop_faces", "inpaint_background")
 """Stages whose namespaces become `entities` (words with their refs and faces) and `background`."""
 
@@ -210,8 +213,9 @@ def _members(sample: Sample, owners: Mapping[str, str]) -> dict[str, str]:
 
 
 def published(sample: Sample) -> list[str]:
-    """Suffixes of its members in the order of the tar (the metadata come after the video): the video, the others by name."""
-    return sorted((suffix for suffix in sample.files if not suffix.startswith("_")), key=lambda suffix: (suffix != "mp4", suffix))
+    """Suffixes of its members in the order of the tar: `FIRST`, then the others by name."""
+    there = {suffix for suffix in sample.files if not suffix.startswith("_")}
+    return [*(suffix for suffix in FIRST if suffix in there), *sorted(there.difference(FIRST))]
 
 
 def entities(sample: Sample) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation import ledger
-from curation.sample import REJECTED, Sample, Verdict
+from curation.sample import REJECTED, SHOT, Sample, Verdict
 from curation.shards import planned, tally
 from curation.shards.pack import end_mark
 from curation.shards.planned import Plan
@@ -50,22 +50,31 @@ def buried(sample: Sample) -> Sample:
     """What is left of a planned clip: its key, and where it stood in its input when that is a shard (parts follow those)."""
     source = sample.meta["source"]
     bare = {"clip": source["clip"], "video": "", "start": None, "end": None, "caption": ""}
-    bare |= {name: source.get(name) for name in ("path", "member")} if source.get("member") else {"path": "", "member": None}
+    bare |= (
+        {name: source.get(name) for name in ("path", "member")}
+        if source.get("member") is not None
+        else {"path": "", "member": None}
+    )
     return Sample(sample.key, meta={"source": bare}, verdict=Verdict(REJECTED, STAGE, REASON))
 
 
 def forget(storage: Storage, plan: Plan, keys: Collection[str], also: Collection[str] = ()) -> Forgotten:
-    """Take out the clips of these keys, of planned clips or of shots of them. Only under the claim.
+    """Take out the clips of these keys, of planned clips or of shots of them, out of sidecars beside the shards, too. Only under
+    the claim.
 
     Raises `ForgetError` when one of `keys` is not in the run. One of `also` need not be: it gets its tombstone all the same.
     """
     wanted = {*keys, *also}
     of_them = pc.field("key").isin(pa.array(wanted, pa.string()))
+    of_them |= pc.replace_substring_regex(pc.field("clip"), SHOT.pattern, "").isin(pa.array(wanted, pa.string()))
     rows = ledger.dataset(storage).to_table(columns=["clip", "key"], filter=of_them)
     clips = dict(zip(rows["key"].to_pylist(), rows["clip"].to_pylist(), strict=True))
-    if (unknown := set(keys) - clips.keys()) and (missing := unknown - _planned(plan, unknown) - tombstones(storage)):
+    shots = {SHOT.sub("", clip): clip for clip in clips.values()}  # that were planned from an earlier run
+    if (unknown := set(keys) - clips.keys() - shots.keys()) and (
+        missing := unknown - _planned(plan, unknown) - tombstones(storage)
+    ):
         raise ForgetError(f"{storage.path()} has no clip {min(missing)!r}" + f" and {len(missing) - 1} more" * (len(missing) > 1))
-    found = tombstones(storage) | {clips.get(key, key) for key in wanted}
+    found = tombstones(storage) | {clips.get(key, key) for key in wanted} | set(clips.values())
     _note(storage, found, done=False)
     return go_on(storage, plan)
 
@@ -78,9 +87,15 @@ def go_on(storage: Storage, plan: Plan) -> Forgotten:
     clips = tombstones(storage)
     for group in plan.groups:
         result.parts += _part(storage, group.group, clips)
-    for name in ledger.files(storage):
+    own = ledger.files(storage)
+    gone = pc.field("clip").isin(pa.array(clips, pa.string()))
+    keys = {*clips, *ledger.dataset(storage, own).to_table(columns=["key"], filter=gone)["key"].to_pylist()}
+    for name in own:
         count = _ledger(storage, name, clips)
         result.clips, result.ledgers = result.clips + count, result.ledgers + bool(count)
+    for name in storage.names("shards"):
+        if name.endswith(".parquet") and f"shards/{name}" not in own:  # a sidecar beside them: its clips are their samples
+            result.ledgers += bool(_ledger(storage, f"shards/{name}", keys))
     storage.remove_folder("cache")  # the trainer's: made anew when it is wanted
     storage.remove(tally.NOTE, "report.html", "report.json")  # they are made anew, too
     _note(storage, clips, done=True)

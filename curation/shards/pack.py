@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from tarfile import BLOCKSIZE
 
@@ -21,7 +21,8 @@ RECORD = 10_240
 @dataclass
 class Packer:
     """Which units of a group make its next shard. It decides by their numbers and sizes alone: the shards are the same in
-    whatever order the units finish. `first` and `number`: the first unit that is not packed, and the next shard's number."""
+    whatever order the units finish. `first` and `number`: the first unit that is not packed, and the next shard's number.
+    `ends`: of sidecars the last unit of each shard and its number; they have no other border."""
 
     units: int
     megabytes: float
@@ -32,6 +33,7 @@ class Packer:
     open: list[int] = field(default_factory=list)
     """Units of the shard that is not full yet."""
     bytes: int = 0
+    ends: Mapping[int, int] = field(default_factory=dict)
 
     def add(self, unit: int, size: int) -> list[tuple[int, list[int]]]:
         """A unit has finished with a tar of so many bytes: the shards (number, units) that can be packed now, if any. A shard is
@@ -41,9 +43,11 @@ class Packer:
         while (following := self.first + len(self.open)) in self.finished:
             self.open.append(following)
             self.bytes += self.finished.pop(following)
-            if self.bytes >= self.megabytes * 1e6 or following == self.units - 1:
-                ready.append((self.number, self.open))
-                self.first, self.number, self.open, self.bytes = following + 1, self.number + 1, [], 0
+            is_full = following in self.ends if self.ends else self.bytes >= self.megabytes * 1e6
+            if is_full or following == self.units - 1:
+                number = self.ends.get(following, self.number)
+                ready.append((number, self.open))
+                self.first, self.number, self.open, self.bytes = following + 1, number + 1, [], 0
         return ready
 
 
@@ -57,15 +61,16 @@ class State:
     finished: dict[int, int]
 
 
-def pack(storage: Storage, group: int, number: int, units: Sequence[int], last: bool = False) -> str:
+def pack(storage: Storage, group: int, number: int, units: Sequence[int], last: bool = False, sidecar: str = "") -> str:
     """Make a shard of finished units, its ledger last, then remove their files; `last`: with the group's folder. Gives its name.
+    `sidecar`: what follows its name (the numbers of those have gaps: where the input's shard keeps nothing there is none).
 
     Nothing happens twice: after a kill, wherever it was, the same call goes on to the same end.
     """
-    name = ledger.shard(group, number)
+    name = ledger.shard(group, number, sidecar)
     files = [Unit(group, unit) for unit in units]
     before = ledger.shard(group, number - 1)
-    if number and not storage.exists(f"shards/{before}.parquet"):
+    if number and not sidecar and not storage.exists(f"shards/{before}.parquet"):
         raise Infrastructure(f"{name} is not packed before {before}: its units would pass for packed")
     if not storage.exists(f"shards/{name}.parquet"):
         _publish(storage, name, number, files)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -43,12 +43,14 @@ COLUMNS = ("video", "start", "end", "caption")
 
 @dataclass(frozen=True)
 class Group:
-    """Units that are packed by themselves: those of one part. `attempt`: 0, more for a part that `retry` added."""
+    """Units that are packed by themselves: those of one part. `attempt`: 0, more for a part that `retry` added. `ends`: of
+    sidecars the number of each shard and the last unit in it."""
 
     group: int
     units: int
     clips: int
     attempt: int = 0
+    ends: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ def facts(storage: Storage, group: int) -> dict[str, Any]:
         return json.loads(pq.read_metadata(file).metadata[FACTS])
 
 
-def group_of(facts: dict[str, Any]) -> dict[str, int]:
-    return asdict(Group(**{name: facts[name] for name in ("group", "units", "clips", "attempt")}))
+def group_of(facts: dict[str, Any]) -> dict[str, Any]:
+    """The fields of its `Group`."""
+    names = ("group", "units", "clips", "attempt", *(["ends"] if facts.get("ends") else []))
+    return {name: facts[name] for name in names}
 
 
 def row_of(unit: int, sample: Sample) -> dict[str, Any]:

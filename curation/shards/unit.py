@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.faults import DataError, StageBug, is_infrastructure, one_line
 from curation.ledger import SCHEMA, TAKEN, WRITE, Unit, compact, encoded, row
 from curation.sample import FAILED, KEPT, REJECTED, Sample, Verdict
-from curation.shards.clip import clip_json, published
+from curation.shards.clip import FIRST, clip_json, published
 from curation.stage import verdict_of
 from curation.storage import Storage
 
@@ -66,13 +66,13 @@ def write(
 
 
 def members(sample: Sample, owners: Mapping[str, str], provenance: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """The members of a kept sample, name and bytes, in the order of the tar: video, metadata, then the others by name. None at
-    all when no stage has made one. Raises `DataError`, `ValueError` or `TypeError` for what cannot be written."""
+    """The members of a kept sample, name and bytes, in the order of the tar: those of `clip.FIRST`, metadata, the others by name.
+    None at all when no stage has made one. Raises `DataError`, `ValueError` or `TypeError` for what cannot be written."""
     named = [(suffix, sample.files[suffix]) for suffix in published(sample)]
     if not named:
         return []
     text = compact(clip_json(sample, owners, provenance)).encode()
-    named.insert("mp4" in sample.files, ("json", text))
+    named.insert(sum(suffix in FIRST for suffix, _ in named), ("json", text))
     if odd := [suffix for suffix, data in named if not isinstance(data, bytes)]:
         raise DataError("no_bytes", f"{odd[0]} is {type(sample.files[odd[0]]).__name__}")
     return [(f"{sample.key}.{suffix}", data) for suffix, data in named]

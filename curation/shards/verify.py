@@ -23,7 +23,9 @@ from curation.fingerprint import digest
 from curation.ledger import Unit
 from curation.machine import cpus
 from curation.sample import KEPT, STATUSES
+from curation.shards import beside
 from curation.shards.check import check_sample
+from curation.shards.forget import REASON as FORGOTTEN
 from curation.shards.planned import Plan, open_plan
 from curation.shards.unit import blocks, checksum
 from curation.storage import Storage
@@ -57,7 +59,8 @@ def verify(
     what a run can make anew.
 
     Checks: each planned clip is in one ledger, once per shot; keys are unique; ledger and tar agree; members and metadata agree;
-    every member decodes; frame counts match; masks have the frame's size and lie in their boxes.
+    every member decodes; frame counts match; masks have the frame's size and lie in their boxes. Of sidecars: they have the
+    clips of their shard, if that is at hand; tensors are finite and of the shape that is said.
     """
     plan = open_plan(storage)
     if plan is None:
@@ -105,6 +108,8 @@ class Checker:
     stages: Sequence[str]
     held: tuple[int, dict[int, list[str]]] = field(default=(-1, {}))
     """Planned keys by unit, of the group that was looked at last."""
+    shards: dict[int, str] = field(default_factory=dict)
+    """Of the same, where a unit's clips lie, as far as that is a shard."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -140,13 +145,21 @@ class Checker:
         for r in rows:
             if said := [name for name, value in columns.of(json.loads(r["scores"])).items() if r[name] != value]:
                 yield f"{r['key']}: {said[0]} is not what its scores say"
+        if found.units[0] in self.shards:
+            stem = name.rpartition("/")[2].removesuffix(".parquet")
+            clips = list(dict.fromkeys(r["clip"] for r in rows))
+            forgotten = {r["clip"] for r in rows if r["reason"] == FORGOTTEN}
+            is_part = self.plan.info.get("made_from", {}).get("limit") is not None
+            yield from beside.against(stem, clips, forgotten, self.shards[found.units[0]], is_part)
         yield from self._tar(name.removesuffix(".parquet") + ".tar", rows, facts["bytes"])
 
     def _planned(self, group: int) -> dict[int, list[str]]:
         if self.held[0] != group:
             there = group in {g.group for g in self.plan.groups}
-            units = self.plan.units(group) if there else ()
-            self.held = group, {unit.number: [s.key for s in samples] for unit, samples in units}
+            units = [(unit.number, samples) for unit, samples in (self.plan.units(group) if there else ())]
+            self.held = group, {number: [s.key for s in samples] for number, samples in units}
+            sources = {number: samples[0].meta["source"] for number, samples in units}
+            self.shards = {number: source["path"] for number, source in sources.items() if source.get("member") is not None}
         return self.held[1]
 
     def _tar(self, name: str, rows: list[Row], size: int) -> Iterator[str]:

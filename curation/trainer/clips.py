@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from curation import ledger
 from curation.buckets import Bucket, fits
-from curation.ledger import read_members
 from curation.sample import KEPT
+from curation.shards import sidecar
+from curation.shards.sidecar import Latents, Text
 from curation.storage import Storage, StorageError
 from curation.trainer.errors import TrainerError
 
-COLUMNS = ("shard", "offset", "size", "width", "height", "fps", "frames", "video")
+COLUMNS = ("key", "shard", "offset", "size", "width", "height", "fps", "frames", "video")
 """Of a ledger, and of an index that `curation shards index` made; `shard` of an index is the tar's path or URL."""
 WEIGHT = re.compile(r"(.+)=(\d+(?:\.\d+)?)")
 HASHED = 1 << 32
@@ -83,7 +87,13 @@ class Clips:
     """float32, frames per second of time."""
     groups: list[Group]
     passed_over: Counter[str]
-    """Clips that no bucket takes, by reason: no_video, too_short, too_small, too_much_cropped."""
+    """Clips that no bucket takes, by reason: no_video, too_short, too_small, too_much_cropped, no_latents, no_embeddings."""
+    latents: Latents | None = None
+    text: Text | None = None
+    """What was encoded before, in sidecars."""
+    latent: np.ndarray | None = None
+    words: np.ndarray | None = None
+    """int64, of each clip its row in them."""
 
     def __len__(self) -> int:
         return len(self.tar)
@@ -106,24 +116,55 @@ class Clips:
         return f"{storage.path(name)} at byte {self.offset[row]}"
 
 
-def read(runs: Sequence[Run], knobs: Knobs) -> tuple[Clips, Clips]:
+def read(runs: Sequence[Run], knobs: Knobs, sidecars: Sequence[str] = ()) -> tuple[Clips, Clips]:
     """The clips to train on, and those held out: all of a source video's clips fall on one side, by a hash of its identifier.
 
-    Raises `TrainerError` where there are no ledgers.
+    `sidecars`: runs of `encode_latents` and `encode_captions`, or folders in which such shards lie; then only clips that have
+    latents, or embeddings, count, each for the buckets whose latents it has. Raises `TrainerError` where there are no ledgers.
     """
     tars: list[tuple[Storage, str]] = []
     parts: list[dict[str, np.ndarray]] = []
+    keys: list[pa.Array] = []
     passed: Counter[str] = Counter()
     for number, run in enumerate(runs):
-        for part in _columns(run, tars, knobs, passed):
+        for part, key in _columns(run, tars, knobs, passed):
             parts.append(part | {"run": np.full(len(part["tar"]), number, np.int16)})
+            keys.append(key)
     empty = {name: np.zeros(0, kind) for name, kind in KINDS.items()}
     whole = {name: np.concatenate([empty[name], *(part[name] for part in parts)]) for name in KINDS}
+    latents, text = _beside(whole, keys, knobs, sidecars, passed) if sidecars else (None, None)
     order = np.lexsort((whole["offset"], whole["tar"], whole["mask"], whole["run"]))
     whole = {name: column[order] for name, column in whole.items()}
     held = whole.pop("held")
     train, kept = ({name: column[side] for name, column in whole.items()} for side in (~held, held))
-    return _grouped(list(runs), tars, train, passed), _grouped(list(runs), tars, kept, Counter())
+    given = {"runs": list(runs), "tars": tars, "latents": latents, "text": text}
+    return _grouped(train, passed_over=passed, **given), _grouped(kept, passed_over=Counter(), **given)
+
+
+def _beside(
+    whole: dict[str, np.ndarray], keys: list[pa.Array], knobs: Knobs, sidecars: Sequence[str], passed: Counter[str]
+) -> tuple[Latents | None, Text | None]:
+    """Leave of the clips, in place, those that have what was encoded, and say where."""
+    try:
+        latents, text = sidecar.open_latents(sidecars), sidecar.open_text(sidecars)
+        if latents:
+            latents.check(fps=knobs.fps)
+    except sidecar.SidecarError as error:
+        raise TrainerError(str(error)) from error
+    wanted, taken = pa.chunked_array(keys, pa.string()), np.ones(len(whole["mask"]), bool)
+    if latents:
+        whole["latent"] = latents.rows(wanted)
+        whole["mask"] &= np.append(latents.masks([bucket.name for bucket in knobs.buckets]), np.uint64(0))[whole["latent"]]
+        taken = whole["mask"] > 0
+        passed["no_latents"] += int((~taken).sum())
+    if text:
+        whole["words"] = text.rows(wanted)
+        there = whole["words"] >= 0
+        passed["no_embeddings"] += int((taken & ~there).sum())
+        taken &= there
+    for name in whole:
+        whole[name] = whole[name][taken]
+    return latents, text
 
 
 KINDS = {"run": np.int16, "mask": np.uint64, "tar": np.int32, "offset": np.int64, "size": np.int64, "frames": np.int32} | {
@@ -132,12 +173,12 @@ KINDS = {"run": np.int16, "mask": np.uint64, "tar": np.int32, "offset": np.int64
 }
 
 
-def _grouped(runs: list[Run], tars: list[tuple[Storage, str]], columns: dict[str, np.ndarray], passed: Counter[str]) -> Clips:
+def _grouped(columns: dict[str, Any], **given: Any) -> Clips:
     run, mask = columns.pop("run"), columns.pop("mask")
     starts = np.flatnonzero(np.r_[True, (run[1:] != run[:-1]) | (mask[1:] != mask[:-1])]) if len(run) else np.zeros(0, int)
     ends = [*starts[1:].tolist(), len(run)]
     groups = [Group(int(run[a]), int(mask[a]), int(a), b) for a, b in zip(starts, ends, strict=True)] if len(run) else []
-    return Clips(runs=runs, tars=tars, groups=groups, passed_over=passed, **columns)
+    return Clips(groups=groups, **given, **columns)
 
 
 def ledgers(where: str) -> tuple[Storage, list[str]]:
@@ -148,7 +189,8 @@ def ledgers(where: str) -> tuple[Storage, list[str]]:
         names = sorted(storage.names(folder), key=lambda name: (len(name), name))
     except (OSError, StorageError) as error:
         raise TrainerError(f"--shards {where}: {error}") from error
-    found = [f"{folder}/{name}" if folder else name for name in names if name.endswith(".parquet")]
+    tables = [name for name in ledger.own(names) if not ledger.SIDECAR.fullmatch(name.removesuffix(".parquet"))]
+    found = [f"{folder}/{name}" if folder else name for name in tables]
     if not found:
         if any(name.endswith(".tar") for name in names):
             raise TrainerError(f"{where} has no ledgers: `curation shards index {where} --output INDEX` makes an index, once")
@@ -178,13 +220,15 @@ def tar_at(storage: Storage, folder: str, shard: str) -> tuple[Storage, str]:
     return storage, f"{folder}/{shard}.tar" if folder else f"{shard}.tar"
 
 
-def _columns(run: Run, tars: list[tuple[Storage, str]], knobs: Knobs, passed: Counter[str]) -> Iterator[dict[str, np.ndarray]]:
-    storage, folder, ledger = dataset(run.where)
+def _columns(
+    run: Run, tars: list[tuple[Storage, str]], knobs: Knobs, passed: Counter[str]
+) -> Iterator[tuple[dict[str, np.ndarray], pa.Array]]:
+    storage, folder, rows = dataset(run.where)
     kept = (ds.field("verdict") == KEPT) & ds.field("shard").is_valid() & (ds.field("shard") != "")
-    if lacking := [name for name in (*COLUMNS, "verdict") if name not in ledger.schema.names]:
+    if lacking := [name for name in (*COLUMNS, "verdict") if name not in rows.schema.names]:
         raise TrainerError(f"{run.where}: its tables are no ledgers: no column {lacking[0]!r}")
     numbers: dict[str, int] = {}
-    batches = ledger.to_batches(columns=list(COLUMNS), filter=kept, batch_readahead=4, fragment_readahead=4)
+    batches = rows.to_batches(columns=list(COLUMNS), filter=kept, batch_readahead=4, fragment_readahead=4)
     try:
         for batch in batches:
             told = pc.is_valid(batch["frames"])
@@ -203,8 +247,8 @@ def _fitting(
     tars: list[tuple[Storage, str]],
     knobs: Knobs,
     passed: Counter[str],
-) -> dict[str, np.ndarray]:
-    """A batch's clips that some bucket takes. `numbers`: shards met so far, of this run."""
+) -> tuple[dict[str, np.ndarray], pa.Array]:
+    """A batch's clips that some bucket takes, and their keys. `numbers`: shards met so far, of this run."""
     told = {name: batch[name].to_numpy(zero_copy_only=False) for name in ("offset", "size", "frames", "fps", "width", "height")}
     video = told["width"], told["height"], told["fps"], told["frames"]
     mask, reasons = fits(knobs.buckets, *video, knobs.fps, knobs.upscale, knobs.min_kept)
@@ -218,7 +262,7 @@ def _fitting(
     tar = np.array([numbers[shard] for shard in shards.dictionary.to_pylist()] or [0], np.int32)[shards.indices.to_numpy()]
     columns = {"mask": mask, "tar": tar, **{name: told[name] for name in ("offset", "size", "frames", "fps")}}
     columns["held"] = held_out(batch["video"], knobs.holdout)
-    return {name: column[taken].astype(KINDS[name]) for name, column in columns.items()}
+    return {name: column[taken].astype(KINDS[name]) for name, column in columns.items()}, batch["key"].filter(pa.array(taken))
 
 
 def held_out(videos: pa.Array, share: float) -> np.ndarray:
@@ -232,24 +276,40 @@ def held_out(videos: pa.Array, share: float) -> np.ndarray:
 
 def sample(where: str, key: str | None) -> dict[str, bytes]:
     """The members, by suffix, of a clip, or of the first there is. Raises `TrainerError`."""
-    storage, folder, ledger = dataset(where)
+    storage, folder, rows = dataset(where)
     wanted = (ds.field("verdict") == KEPT) & (ds.field("shard") != "") if key is None else ds.field("key") == key
-    rows = ledger.head(
+    found = rows.head(
         1, columns=["shard", "offset", "size", "verdict"], filter=wanted & (ds.field("verdict") == KEPT)
     ).to_pylist()
-    if not rows:
-        raise TrainerError(f"no clip {key!r} in {where}: `curation inspect {where}` lists them")
-    home, tar = tar_at(storage, folder, rows[0]["shard"])
-    return members(home, tar, rows[0]["offset"], rows[0]["size"])[1]
-
-
-def members(storage: Storage, tar: str, offset: int, size: int) -> tuple[str, dict[str, bytes]]:
-    """Key and members by suffix of a sample by its place. Raises `tarfile.TarError`, `ValueError`, `OSError`."""
-    blocks = storage.read_range(tar, offset, size)
-    if len(blocks) < size:
-        raise tarfile.ReadError(f"the tar ends within it: {len(blocks)} of {size} bytes")
-    found = read_members(blocks)
     if not found:
+        raise TrainerError(f"no clip {key!r} in {where}: `curation inspect {where}` lists them")
+    home, tar = tar_at(storage, folder, found[0]["shard"])
+    return members(home, tar, found[0]["offset"], found[0]["size"])[1]
+
+
+def members(
+    storage: Storage, tar: str, offset: int, size: int, wanted: Callable[[str], bool] = lambda suffix: True
+) -> tuple[str, dict[str, bytes]]:
+    """Key and `wanted` members by suffix of a sample by its place. Raises `tarfile.TarError`, `ValueError`, `OSError`."""
+    if storage.is_local:
+        with storage.open(tar) as file:
+            file.seek(offset)
+            return _walked(file, offset + size, wanted)
+    return _walked(io.BytesIO(storage.read_range(tar, offset, size)), size, wanted)
+
+
+def _walked(file: IO[bytes], end: int, wanted: Callable[[str], bool]) -> tuple[str, dict[str, bytes]]:
+    """What begins before `end`; of members that are not wanted no byte is read."""
+    key, found = "", {}
+    with tarfile.open(fileobj=file, mode="r:") as opened:
+        while opened.offset < end and (member := opened.next()):
+            folder, slash, name = member.name.rpartition("/")
+            stem, _, suffix = name.partition(".")
+            key = folder + slash + stem
+            if wanted(suffix) and (data := opened.extractfile(member)):
+                found[suffix] = data.read()
+                if len(found[suffix]) < member.size:
+                    raise tarfile.ReadError(f"the tar ends within {member.name}")
+    if not key:
         raise tarfile.ReadError("no members")
-    folder, slash, name = found[0][0].rpartition("/")
-    return folder + slash + name.partition(".")[0], {n.rpartition("/")[2].partition(".")[2]: data for n, data in found}
+    return key, found

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 
-from curation.models.codecs import codec, pixels
-from curation.models.encoders import ImageEncoder, TextEncoder, fit, image_encoder, text_encoder, words_of
+from curation.buckets import Bucket
+from curation.models.codecs import Codec, codec, pixels
+from curation.models.encoders import LENGTHS, ImageEncoder, TextEncoder, fit, image_encoder, padded, text_encoder, words_of
+from curation.shards.sidecar import Latents, Text
 from curation.trainer.augment import Augment
 from curation.trainer.batch import Batch, Reference
-from curation.trainer.cache import Cache, CachedText, Entry
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 
@@ -48,25 +50,54 @@ class Conditions:
             slots=self.slots & ~no_images[:, None],
         )
 
-    def keywords(self) -> dict[str, Any]:
-        """As the model's arguments."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def keywords(self, cut: bool = True) -> dict[str, Any]:
+        """As the model's arguments: cut to the longest text and the most images of the batch, and without a mask that hides
+        nothing, so that attention is over what is there. Waits for the device. Uncut, shapes are always the same."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not cut:
+            return given
+        tokens, slots = self.text_mask.sum(1), self.slots.sum(1)  # both are filled from the first on
+        (length, shortest), (count, least) = (torch.stack([n.max(), n.min()]).tolist() for n in (tokens, slots))
+        length, count = max(1, length), max(1, count)
+        return {
+            "text": self.text[:, :length],
+            "text_mask": None if shortest == length else self.text_mask[:, :length],
+            "images": self.images[:, :count],
+            "words": self.words[:, :count],
+            "slots": None if least == count else self.slots[:, :count],
+        }
+
+
+class Encoding(Protocol):
+    """What encodes captions and pictures."""
+
+    image: ImageEncoder
+
+    @property
+    def text(self) -> TextEncoder: ...
+    @property
+    def text_length(self) -> int: ...
 
 
 class Conditioner:
     """The frozen encoders at work: `slots` images a sample at most, each bound to `words` tokens of the prompt."""
 
-    def __init__(
-        self, text: TextEncoder | CachedText, image: ImageEncoder, slots: int, words: int, augment: Augment | None = None
-    ):
-        self.text, self.image, self.slots, self.words, self.augment = text, image, slots, words, augment
+    def __init__(self, encoders: Encoding, slots: int, words: int, augment: Augment | None = None):
+        self.encoders, self.image, self.slots, self.words, self.augment = encoders, encoders.image, slots, words, augment
 
     @torch.no_grad()
     def __call__(
-        self, captions: Sequence[str], references: Sequence[Sequence[Reference]], generator: torch.Generator | None = None
+        self,
+        captions: Sequence[str],
+        references: Sequence[Sequence[Reference]],
+        generators: Sequence[torch.Generator] | None = None,
+        encoded: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> Conditions:
-        """`generator` seeds the augmentation; None leaves the images as they are."""
-        tokens = self.text(captions)
+        """`generators`, one a clip, draw the augmentation; None leaves the images as they are. `encoded`: embeddings and offsets
+        of the captions, where they were encoded before."""
+        tokens = (
+            self.encoders.text(captions) if encoded is None else padded(encoded, self.encoders.text_length, self.image.device)
+        )
         device = tokens.embeddings.device
         spans = [[r.span for r in row[: self.slots]] for row in references]
         words = words_of(tokens, [row + [None] * (self.slots - len(row)) for row in spans], self.words)
@@ -74,7 +105,8 @@ class Conditioner:
         slots = torch.zeros(len(spans), self.slots, dtype=torch.bool, device=device)
         images = torch.zeros(len(spans), self.slots, self.image.tokens, self.image.dim, device=device)
         if filled:
-            pictures = [self._picture(references[b][n], device, generator) for b, n in filled]
+            drawn: Sequence[torch.Generator | None] = generators or [None] * len(spans)
+            pictures = [self._picture(references[b][n], device, drawn[b]) for b, n in filled]
             rows, columns = (torch.tensor(index, device=device) for index in zip(*filled, strict=True))
             slots[rows, columns] = True
             images[rows, columns] = self.image(fit(pictures, self.image.side)).to(images.dtype)
@@ -86,52 +118,66 @@ class Conditioner:
 
 
 class Parts:
-    """The frozen networks of a recipe on one device, and the sizes that follow from them."""
+    """The frozen networks of a recipe on one device, and the sizes that follow from them.
 
-    def __init__(self, config: Config, device: torch.device, shards: str | None = None):
-        """`shards`: where the recipe's cache lies, if it wants one. Raises `TrainerError`, `StoreError`."""
-        names, self.device, self.config = config.encoders, device, config
-        kind = torch.bfloat16 if device.type == "cuda" else torch.float32
-        text, image, video = names.folders()
-        try:
-            self.text: TextEncoder | CachedText = text_encoder(names.text, device, *text, dtype=kind, length=names.text_length)
-            self.image = image_encoder(names.image, device, *image, dtype=kind)
-            self.codec = codec(names.codec, device, *video, dtype=kind)
-        except ValueError as error:
-            raise TrainerError(f"encoders: {error}") from error
-        self.cache = cache_beside(shards, config) if names.cache and shards is not None else None
-        self._latents: dict[str, Cache] = {}
-        if self.cache:
-            self.text = CachedText(self.text, self.cache)
+    Text encoder and codec are loaded when they are first asked for: training on what was encoded before needs neither."""
+
+    def __init__(self, config: Config, device: torch.device, latents: Latents | None = None, text: Text | None = None):
+        """`latents`, `text`: of sidecars. Raises `TrainerError`, `StoreError`."""
+        self.device, self.config, self.encoded = device, config, latents
+        self._kind = torch.bfloat16 if device.type == "cuda" else torch.float32
+        names = config.encoders
+        _agree("codec", latents.facts["codec"] if latents else None, names.codec_identity())
+        _agree("encoder", text.facts["encoder"] if text else None, names.text_identity())
+        with _one_line():
+            self.image = image_encoder(names.image, device, *names.folder("image"), dtype=self._kind)
         self.size = config.model.size_with(
-            channels=self.codec.channels, text_dim=self.text.dim, image_dim=self.image.dim, image_tokens=self.image.tokens
+            channels=latents.facts["channels"] if latents else self.codec.channels,
+            text_dim=text.facts["dim"] if text else self.text.dim,
+            image_dim=self.image.dim,
+            image_tokens=self.image.tokens,
         )
-        self.conditioner = Conditioner(self.text, self.image, self.size.slots, self.size.words, config.augment)
+        self.conditioner = Conditioner(self, self.size.slots, self.size.words, config.augment)
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        names = self.config.encoders
+        with _one_line():
+            return text_encoder(names.text, self.device, *names.folder("text"), dtype=self._kind, length=names.text_length)
+
+    @cached_property
+    def codec(self) -> Codec:
+        names = self.config.encoders
+        with _one_line():
+            return codec(names.codec, self.device, *names.folder("codec"), dtype=self._kind)
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a caption, padded or cut."""
+        return self.config.encoders.text_length or LENGTHS[self.config.encoders.text]
+
+    def shape(self, bucket: Bucket) -> tuple[int, int, int, int]:
+        """C, T, H, W of a bucket's latents."""
+        return self.encoded.shape(bucket.name) if self.encoded else self.codec.shape(bucket.frames, bucket.height, bucket.width)
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> torch.Tensor:
-        """The codec's latents of a batch's videos, [B,C,T,H,W]; out of the cache where they are there."""
-        if self.cache is None:
-            return self.codec.encode(pixels(batch.video.to(self.device)))
-
-        def make(missing: list[int]) -> list[Entry]:
-            return [{"latents": z} for z in self.codec.encode(pixels(batch.video[missing].to(self.device)))]
-
-        name = batch.bucket.name
-        if name not in self._latents:
-            facts = {"codec": self.codec.identity, "bucket": name, "fps": self.config.data.fps}
-            self._latents[name] = Cache(self.cache, facts)
-        entries = self._latents[name].get_or_make(
-            [f"{k} {first}" for k, first in zip(batch.keys, batch.firsts, strict=True)], make
-        )
-        return torch.stack([entry["latents"] for entry in entries]).to(self.device)
+        """The codec's latents of a batch's videos, float32 [B,C,T,H,W]."""
+        if batch.latents is not None:
+            return batch.latents.to(self.device, non_blocking=True)
+        assert batch.video is not None
+        return self.codec.encode(pixels(batch.video.to(self.device, non_blocking=True)))
 
 
-def cache_beside(shards: str, config: Config) -> Path:
-    """`cache/` in the run directory or the folder of shards. Raises `TrainerError` where nothing can be kept, or would never be
-    found again."""
-    if not Path(shards).is_dir():
-        raise TrainerError(f"encoders.cache: {shards} is no folder on this machine: the cache lies beside the shards")
-    if config.data.start != "first" or config.data.crop != "centre":
-        raise TrainerError("encoders.cache needs data: {start: first, crop: centre}: other frames each time have other latents")
-    return Path(shards) / "cache"
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise TrainerError(f"encoders: {error}") from error
+
+
+def _agree(what: str, theirs: str | None, ours: str) -> None:
+    """Of sidecars: the same network, in whatever arithmetic. Raises `TrainerError`."""
+    if theirs is not None and [part for part in theirs.split(":") if not part.startswith("torch.")] != ours.split(":"):
+        raise TrainerError(f"the sidecars were written by the {what} {theirs}, the recipe's is {ours}")

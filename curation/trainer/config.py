@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from curation import recipe
-from curation.models import codecs, encoders
+from curation.models import codecs, encoders, weights
 from curation.store import store
+from curation.store.weights import weights_digest
 from curation.trainer.augment import Augment
 from curation.trainer.data import Data
+from curation.trainer.distributed import Parallel
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Sampling
 from curation.trainer.model import Architecture, Layers
@@ -40,25 +42,36 @@ class Encoders:
     """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "dct" is weight-free."""
     codec_weights: str | None = None
     """A folder instead of the store's."""
-    cache: bool = False
-    """Keep captions' embeddings and videos' latents beside the shards; each clip then gives the same frames in every epoch."""
 
     def models(self) -> tuple[str, ...]:
         """Names in the store of what these need."""
-        return tuple(entry for entry, own in self._wanted() if entry and own is None)
+        return tuple(entry for entry, own in self._wanted().values() if entry and own is None)
 
-    def folders(self) -> list[tuple[Path, str] | tuple[()]]:
-        """Of text, image and codec: the folder of weights and its digest, fetched now if need be; nothing where none are needed.
-        Raises `StoreError`."""
-        return [store.folder_of(entry, own) if entry else () for entry, own in self._wanted()]
+    def folder(self, what: Literal["text", "image", "codec"]) -> tuple[Path, str] | tuple[()]:
+        """The folder of weights and its digest, fetched now if need be; nothing where none are needed. Raises `StoreError`."""
+        entry, own = self._wanted()[what]
+        return store.folder_of(entry, own) if entry else ()
 
-    def _wanted(self) -> list[tuple[str | None, str | None]]:
-        """Of text, image and codec: the store's entry, if there is one, and the user's own folder."""
-        return [
-            (encoders.TEXT_STORE.get(self.text), self.text_weights),
-            (encoders.IMAGE_STORE.get(self.image), self.image_weights),
-            (codecs.STORE.get(self.codec), self.codec_weights),
-        ]
+    def codec_identity(self) -> str:
+        """As the codec names itself, less its arithmetic."""
+        digest = self._digest("codec")
+        return f"{self.codec}:{digest}" if digest else f"{self.codec}:{codecs.CHANNELS}"
+
+    def text_identity(self) -> str:
+        """As the text encoder names itself, less its arithmetic."""
+        return f"{self.text}:{self._digest('text')}:{self.text_length or encoders.LENGTHS[self.text]}"
+
+    def _digest(self, what: Literal["text", "image", "codec"]) -> str:
+        entry, own = self._wanted()[what]
+        return weights_digest(own) if own else store.entry(entry).digest if entry else ""
+
+    def _wanted(self) -> dict[str, tuple[str | None, str | None]]:
+        """The store's entry, if there is one, and the user's own folder."""
+        return {
+            "text": (weights.TEXT.get(self.text), self.text_weights),
+            "image": (weights.IMAGE.get(self.image), self.image_weights),
+            "codec": (weights.CODECS.get(self.codec), self.codec_weights),
+        }
 
 
 @dataclass(kw_only=True)
@@ -70,12 +83,11 @@ class Training:
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps in which the learning rate rises linearly; then it stays. V1: 10,000 in stage I, 5,000 in III; V2: 1,000 in II."""
     layers: Layers = "all"
-    """What is trained: V1's stage I has no personalization layers ("backbone"), its II trains only them, its III all."""
-    new_layers_first: Annotated[int, Field(ge=0)] = 0
-    """Steps in which only the personalization layers are trained, before `layers` counts. V2's stage II: 10,000."""
+    """What is trained: V1's stage I has no personalization layers ("backbone"), its II trains only them, its III all. V2's stage
+    II trains only them for 10,000 steps, then all: two recipes, the second with the first as its `start`."""
     start: str | None = None
-    """Where the weights come from: an earlier stage's output, a checkpoint or a safetensors file. The personalization layers
-    may be absent from it: their gates start at zero."""
+    """Where the weights come from: an earlier stage's output, a checkpoint or a safetensors file. It gives its averaged weights;
+    the optimiser starts anew. The personalization layers may be absent from it: their gates start at zero."""
     lr: Annotated[float, Field(gt=0)] = 1e-4
     betas: Annotated[list[float], Field(min_length=2, max_length=2)] = field(default_factory=lambda: [0.9, 0.99])
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -92,20 +104,43 @@ class Training:
     papers."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     """Decay of the averaged weights, reached by min(ema, (1+step)/(10+step)); DiT's, not stated by the papers."""
+    max_skipped: Annotated[int, Field(ge=0)] = 10
+    """Steps in a row that may be left out because the loss or its gradient is not finite; with one more the run ends. Not stated
+    by the papers."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    parallel: Literal["ddp", "fsdp"] = "fsdp"
-    """With several processes: replicas, or FSDP2."""
+    parallel: Parallel = field(default_factory=Parallel)
+    """With several processes: what each of them has a share of. Weights do not depend on it, and a run may go on with another."""
     processes: Count = 1
     """Workers of Ray Train (`--address`); torchrun brings its own number."""
     compile: bool = False
     seed: int = 0
     log_every: Count = 50
     save_every: Count = 1000
-    """A checkpoint; also one at the end."""
+    """Steps from one checkpoint to the next; there is also one at the end, and when SIGTERM ends the run early."""
+    save_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Minutes after which there is a checkpoint, too; null: never."""
     keep: Count = 3
     """Checkpoints that stay."""
-    sample_every: Annotated[int, Field(ge=0)] = 0
-    """A sample video from the averaged weights; 0: never."""
+    wandb: str | None = None
+    """Project of Weights & Biases that gets the log, too (`pip install 'curation[wandb]'`); null: none."""
+
+
+@dataclass(kw_only=True)
+class Validation:
+    """What is looked at on the way, from the averaged weights: the loss on what `data.holdout` keeps out, and videos."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps from one time to the next, also at the end; 0: never."""
+    clips: Count = 16
+    """Of each bucket, whose loss is taken; rounded up to a multiple of the processes."""
+    times: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = field(
+        default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9]
+    )
+    """At which the loss is taken, 0 clean to 1 noise. Not stated by the papers."""
+    prompts: str | None = None
+    """A YAML file of videos to make: a list of {prompt, references: {WORD: PICTURE or a list}, background, seed, bucket}."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Without such a file: videos of so many clips' own captions and references, held out where `data.holdout` keeps some."""
 
 
 @dataclass(kw_only=True)
@@ -118,6 +153,7 @@ class Config:
     references: References
     augment: Augment
     training: Training
+    validation: Validation
     sampling: Sampling
     path: Path = Path()
 
@@ -129,6 +165,7 @@ SECTIONS: dict[str, type] = {
     "references": References,
     "augment": Augment,
     "training": Training,
+    "validation": Validation,
     "sampling": Sampling,
 }
 

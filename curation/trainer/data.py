@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from curation.buckets import EARLY, TABLES, Bucket, Buckets
+from curation.faults import DataError
 from curation.media import resample
 from curation.shards.clip import Clip
 from curation.shards.index import VIDEOS
@@ -49,7 +51,8 @@ class Data:
     crop: Literal["centre", "random"] = "centre"
     """Which part of a picture that does not have the bucket's shape; not stated by the paper."""
     start: Literal["random", "first"] = "random"
-    """Which frames of a clip that is longer than its bucket; `first` lets latents be cached; not stated by the paper."""
+    """Which frames of a clip that is longer than its bucket; with sidecars, one of those that are encoded. Not stated by the
+    paper."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of source videos, by a hash of their identifiers, whose clips are not trained on."""
     tokens: Annotated[int, Field(ge=1)] | None = None
@@ -68,23 +71,22 @@ class Data:
         return TABLES[self.buckets] if isinstance(self.buckets, str) else self.buckets
 
 
-Part = tuple[int, tuple[int, ...], bool]
-"""A step, some of its slots, and whether they count."""
+Part = tuple[int, tuple[int, ...]]
+"""A step and some of its slots."""
 
 
 def parts(step: int, clips: int, rank: int, world: int, most: int) -> list[Part]:
     """What one process computes of a step of so many clips, at most `most` at once.
 
-    All processes get as many parts, and as many clips but for one. Where one has fewer clips than parts, its first comes again
-    and counts for nothing. Raises `TrainerError` when there are fewer clips than processes.
+    All processes get as many parts, and as many clips but for one: a part may be empty. Raises `TrainerError` where a process
+    would get none.
     """
     if clips < world:
         hint = f"let {math.ceil(world / clips)} or more share a clip (training.parallel: {{context: …}})"
         raise TrainerError(f"a batch of {clips} clips does not suit {world} processes: {hint}")
     slots = np.arange(rank * clips // world, (rank + 1) * clips // world)
     count = math.ceil(math.ceil(clips / world) / most)
-    found = [tuple(part.tolist()) for part in np.array_split(slots, count)]
-    return [(step, part or found[0], bool(part)) for part in found]
+    return [(step, tuple(part.tolist())) for part in np.array_split(slots, count)]
 
 
 class Loader:
@@ -154,19 +156,21 @@ class Reading(Dataset[Any]):
         except OSError as error:
             return TrainerError(f"the shards cannot be read: {' '.join(str(error).split())[:300]}")
 
-    def _batch(self, step: int, slots: tuple[int, ...], counts: bool) -> Batch:
-        rows, skipped = self.plan.rows(step), Counter[str]()
+    def _batch(self, step: int, slots: tuple[int, ...]) -> Batch:
+        rows, skipped, bucket = self.plan.rows(step), Counter[str](), self.plan.bucket(step)
+        clips = self.plan.clips
         found = [self._one(step, slot, int(rows[slot]), skipped) for slot in slots]
         return Batch(
             keys=[one.key for one in found],
-            video=torch.from_numpy(np.stack([one.video for one in found])),
+            video=None if clips.latents else _stacked([one.video for one in found], bucket.shape, torch.uint8),
             captions=[one.caption for one in found],
             references=[one.references for one in found],
             firsts=[one.first for one in found],
-            bucket=self.plan.bucket(step),
+            bucket=bucket,
             step=step,
             slots=list(slots),
-            counts=counts,
+            latents=_stacked([one.video for one in found], clips.latents.shape(bucket.name)) if clips.latents else None,
+            text=[one.text for one in found if one.text] if clips.text else None,
             skipped=skipped,
         )
 
@@ -175,7 +179,7 @@ class Reading(Dataset[Any]):
         for attempt in range(1, TRIES + 1):
             try:
                 return _Clip(self, step, slot, row)
-            except (resample.DecodeError, tarfile.TarError, ValueError) as error:
+            except (resample.DecodeError, DataError, tarfile.TarError, ValueError) as error:
                 reason = "undecodable" if isinstance(error, resample.DecodeError) else "damaged"
                 skipped[reason] += 1
                 LOG.warning("the clip in %s is left out: %s", self.plan.clips.place(row), " ".join(str(error).split())[:200])
@@ -183,29 +187,42 @@ class Reading(Dataset[Any]):
         raise TrainerError(f"data: {TRIES} clips one after another cannot be read, the last in {self.plan.clips.place(row)}")
 
 
+def _stacked(tensors: list[Tensor], shape: tuple[int, ...], kind: torch.dtype = torch.float32) -> Tensor:
+    return torch.stack(tensors).to(kind) if tensors else torch.zeros(0, *shape, dtype=kind)
+
+
 class _Clip:
-    """One clip of a step, decoded."""
+    """One clip of a step, decoded; or what was encoded of it before."""
 
     def __init__(self, reading: Reading, step: int, slot: int, row: int):
-        """Raises `DecodeError`, `tarfile.TarError` or `ValueError` for a clip that cannot be read, `OSError`."""
-        plan, data = reading.plan, reading.data
-        bucket = plan.bucket(step)
-        clips = plan.clips
+        """Raises `DecodeError`, `DataError`, `tarfile.TarError` or `ValueError` for a clip that cannot be read, `OSError`."""
+        plan = reading.plan
+        clips, bucket = plan.clips, plan.bucket(step)
         storage, tar = clips.tars[clips.tar[row]]
-        self.key, self.files = members(storage, tar, int(clips.offset[row]), int(clips.size[row]))
+        place = storage, tar, int(clips.offset[row]), int(clips.size[row])
+        self.key, self.files = members(*place, lambda suffix: _is_used(suffix, clips.latents is None))
         self.caption, clip = self._words
-        fps, frames = float(clips.fps[row]), int(clips.frames[row])
         which, *at = uniforms(3, generator(plan.number, step, slot, "cut"))
-        slack = (frames - 1) / fps - (bucket.frames - 1) / data.fps
-        self.first = int(which * (1 + int(slack * fps + EARLY))) if data.start == "random" else 0
-        times = [self.first / fps + i / data.fps for i in range(bucket.frames)]
-        where = (at[0], at[1]) if data.crop == "random" else (0.5, 0.5)
-        size = bucket.width, bucket.height
-        video = next((self.files[suffix] for suffix in VIDEOS if suffix in self.files), b"")
-        self.video = resample.clip(video, times, *size, where, data.decoder)
+        if clips.latents and clips.latent is not None:
+            encoded = int(clips.latent[row])
+            firsts = [first for name, first in clips.latents.names(encoded) if name == bucket.name]
+            self.first = firsts[int(which * len(firsts))]
+            self.video = clips.latents.read(encoded, bucket.name, self.first)
+        else:
+            self.first, self.video = self._cut(bucket, reading.data, float(clips.fps[row]), int(clips.frames[row]), which, at)
+        self.text = clips.text.read(int(clips.words[row])) if clips.text and clips.words is not None else None
         drawn = choose(clip, reading.references, generator(plan.number, step, slot, "references")) if clip else []
         images = [torch.from_numpy(resample.picture(self.files.get(one.member))) for one in drawn]
         self.references = [Reference(image, one.word, one.span, one.kind) for image, one in zip(images, drawn, strict=True)]
+
+    def _cut(self, bucket: Bucket, data: Data, fps: float, frames: int, which: float, at: list[float]) -> tuple[int, Tensor]:
+        """The clip's own frame at which it is cut, and the bucket's frames from there on."""
+        slack = (frames - 1) / fps - (bucket.frames - 1) / data.fps
+        first = int(which * (1 + int(slack * fps + EARLY))) if data.start == "random" else 0
+        times = [first / fps + i / data.fps for i in range(bucket.frames)]
+        where = (at[0], at[1]) if data.crop == "random" else (0.5, 0.5)
+        video = next((self.files[suffix] for suffix in VIDEOS if suffix in self.files), b"")
+        return first, torch.from_numpy(resample.clip(video, times, bucket.width, bucket.height, where, data.decoder))
 
     @cached_property
     def _words(self) -> tuple[str, Clip | None]:
@@ -216,6 +233,11 @@ class _Clip:
         except ValidationError:
             return foreign(told, self.files.get("txt")), None
         return clip.caption, clip
+
+
+def _is_used(suffix: str, video: bool) -> bool:
+    """Whether a member is read: not the three frames, nor a video whose latents are there."""
+    return not suffix.startswith("frame") and (video or suffix not in VIDEOS)
 
 
 def foreign(told: bytes, text: bytes | None) -> str:

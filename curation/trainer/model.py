@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
+from curation.trainer.distributed import gathered, put, share
 from curation.trainer.errors import TrainerError
-from curation.trainer.layers import Binding, CrossAttention, Rope, SelfAttention, rope
+from curation.trainer.layers import Adaln, Binding, CrossAttention, Residual, Rope, SelfAttention, attention_kept, rope
+from curation.trainer.seeds import seed as seed_of
 
 PATCH = (1, 2, 2)
 """Latent frames, rows and columns in a token (PAPER.md §4)."""
 PERSONALIZATION = "personalization"
 """What the names of all parameters contain that turn reference images into video; the others are the backbone's."""
 Layers = Literal["all", "backbone", "personalization"]
-Context = tuple[Tensor, Tensor]
-"""Tokens [B, L, channels] and which of them are there, bool [B, L]."""
-
+Context = tuple[Tensor, Tensor | None]
+"""Tokens [B, L, channels] and which of them are there, bool [B, L]; None: all."""
+Checkpointing = Literal["none", "full", "selective"]
 
 SIZES = {"tiny": (128, 4, 4), "small": (512, 12, 8), "1b": (1536, 12, 12), "paper": (4096, 32, 32), "paper-v1": (4096, 32, 128)}
 """Width, blocks, heads. The papers' are PAPER.md §4's; "tiny" is for a CPU, "small" and "1b" for one GPU (not the papers')."""
@@ -59,10 +63,18 @@ class Architecture:
     """Also tell each patch where in the frame and the clip it is, as a fraction: rotary places are relative, so noise looks the
     same everywhere. The papers do not. Measured on `benchmarks/binding_world.py --sided`: "left" and "right" are right in 99 % of
     videos after 100 steps with it, in 66 % (half is chance) after 400 without."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """PAPER.md §5; on what each attention and feed-forward layer adds (where is not stated)."""
-    checkpointing: bool = False
-    """Keep only the blocks' inputs for the backward pass and compute the rest again."""
+    adaln: Adaln = "full"
+    """What makes a residual's shift, scale and gate of the time: a matrix of its own (`full`, the papers' DiT), one matrix for
+    all blocks and a bias of its own (`shared`, as Wan), or that one and a product of two thin ones (`{rank: 256}`, as Cosmos).
+    Gates start at zero in all. `full` is 39 % of "paper"'s 16.5 billion parameters, and nearly none of its work."""
+    window: Annotated[int, Field(ge=2)] | None = None
+    """A patch sees those at most half of this before and behind it, in the order time, height, width; null: all. V1 has a "window
+    size 6144 (center)" and no definition of it (PAPER.md §4); this one is ours."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """On what each attention and feed-forward layer adds. The papers' "dropout 0.1" is most likely that of conditions (PAPER.md
+    §5). With it, weights depend on how clips are divided among processes."""
+    checkpointing: Checkpointing = "none"
+    """What the backward pass computes again: nothing, all but the blocks' inputs, or all but these and attention's outputs."""
 
     def size_with(self, *, channels: int, text_dim: int, image_dim: int, image_tokens: int) -> Size:
         """The whole size, with a codec's channels and the widths of encoders' tokens. Raises `TrainerError`."""
@@ -103,49 +115,56 @@ class Size(Architecture):
         return round(self.width * self.mlp_ratio)
 
 
-class Residual(nn.Module):
-    """x + gate · inner(norm(x)·(1 + scale) + shift): adaLN-zero around any layer (PAPER.md §5)."""
-
-    def __init__(self, inner: nn.Module, width: int, dropout: float):
-        super().__init__()
-        self.inner = inner
-        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.modulation = nn.Linear(width, 3 * width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, time: Tensor, *context: Tensor | Rope) -> Tensor:
-        """x [B, tokens, width], time [B, width]; `context` is handed to the inner layer."""
-        shift, scale, gate = self.modulation(time)[:, None].chunk(3, -1)
-        return x + gate * self.dropout(self.inner(self.norm(x) * (1 + scale) + shift, *context))
-
-
 class Block(nn.Module):
     """Self-attention, cross-attention to the text, cross-attention to the reference images, feed-forward: each a residual."""
 
     def __init__(self, size: Size):
         super().__init__()
-        attention, around = (size.width, size.heads, size.qk_norm), (size.width, size.dropout)
-        self.attention = Residual(SelfAttention(*attention), *around)
+        attention, around = (size.width, size.heads, size.qk_norm), (size.width, size.dropout, size.adaln)
+        self.checkpointing = size.checkpointing
+        self.attention = Residual(SelfAttention(*attention, size.window), *around)
         self.text = Residual(CrossAttention(*attention, size.text_dim), *around)
         self.personalization = Residual(CrossAttention(*attention, size.image_dim), *around) if size.personalization else None
         layers = nn.Linear(size.width, size.inner), nn.GELU(approximate="tanh"), nn.Linear(size.inner, size.width)
         self.mlp = Residual(nn.Sequential(*layers), *around)
 
-    def forward(self, x: Tensor, time: Tensor, rotary: Rope, text: Context, images: Context | None) -> Tensor:
-        """x [B, tokens, width], time [B, width] → the shape of x."""
-        x = self.attention(x, time, rotary)
-        x = self.text(x, time, *text)
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        """As `layers`; what the backward pass needs of them is kept or computed again."""
+        if self.checkpointing == "none" or not torch.is_grad_enabled():
+            return self.layers(x, *given)
+        if self.checkpointing == "selective":
+            return checkpoint(self.layers, x, *given, use_reentrant=False, context_fn=attention_kept)
+        return checkpoint(self.layers, x, *given, use_reentrant=False)
+
+    def layers(
+        self,
+        x: Tensor,
+        time: Tensor,
+        rotary: Rope,
+        tokens: int,
+        text: Context,
+        images: Context | None,
+        shared: dict[str, Tensor],
+    ) -> Tensor:
+        """x [B, n, width] float32, time [B, width] → the shape of x. n: the video's `tokens`, or this process's share of them;
+        `shared`: modulations [B, 3·width] by residual, if blocks share them."""
+        x = self.attention(x, time, rotary, tokens, shared=shared.get("attention"))
+        x = self.text(x, time, *text, shared=shared.get("text"))
         if self.personalization is not None and images is not None:
-            x = self.personalization(x, time, *images)
-        return self.mlp(x, time)
+            x = self.personalization(x, time, *images, shared=shared.get("personalization"))
+        return self.mlp(x, time, shared=shared.get("mlp"))
 
 
 class DiT(nn.Module):
     """Predicts the velocity ε − x₀ of a video's noisy latents from text and reference images.
 
-    A fresh model gives zeros; its weights are drawn from `seed` (on the meta device: by `initialise` after `to_empty`). Works in
-    the type of its parameters or under autocast; the velocity is float32.
+    A fresh model gives zeros; its weights are drawn from `seed` (on the meta device: by `initialise` after `to_empty`). Blocks
+    work in the type of their parameters or under autocast; the time's layers, the stream between the layers, modulations and the
+    way out are float32 (as Wan's), and so is the velocity.
     """
+
+    context_group: ProcessGroup | None = None
+    """Processes that have a share each of a video's tokens (`distributed.parallelize`); all are given the same arguments."""
 
     def __init__(self, size: Size, seed: int = 0):
         super().__init__()
@@ -157,6 +176,9 @@ class DiT(nn.Module):
             image_dim=size.image_dim, text_dim=size.text_dim, words=size.words, slots=size.slots, use_words=size.use_words
         )
         self.personalization_binding = binding if size.personalization else None
+        residuals = ["attention", "text", *(["personalization"] if size.personalization else []), "mlp"]
+        shared = residuals if size.adaln != "full" else []
+        self.modulations = nn.ModuleDict({name: nn.Linear(size.width, 3 * size.width) for name in shared})
         self.blocks = nn.ModuleList(Block(size) for _ in range(size.blocks))
         self.norm = nn.LayerNorm(size.width, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(size.width, 2 * size.width)
@@ -165,66 +187,81 @@ class DiT(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """DiT's start: weights Xavier-uniform, time and index embeddings normal(0.02), modulations, the way out and biases 0."""
+        """DiT's start: weights Xavier-uniform, time and index embeddings normal(0.02), modulations, the way out and biases 0.
+
+        Each parameter is drawn whole from the seed and its name, then each process keeps its shard: the weights do not depend on
+        how they are sharded, and a device holds one whole parameter at a time (paper: 0.27 GB) beside its shards.
+        """
         if self.patch.weight.is_meta:
             return
-        generator = torch.Generator(self.patch.weight.device).manual_seed(seed)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.RMSNorm):
-                module.reset_parameters()
-            elif isinstance(module, Binding):
-                module.index.normal_(std=0.02, generator=generator)
-            elif isinstance(module, nn.Linear):
-                module.bias.zero_()
-                if name.endswith("modulation") or module is self.out:
-                    module.weight.zero_()
-                elif name.startswith("time."):
-                    module.weight.normal_(std=0.02, generator=generator)
-                else:
-                    nn.init.xavier_uniform_(module.weight, generator=generator)
+        for name, parameter in self.named_parameters():
+            put(parameter, _start(name, parameter, seed))
 
     def forward(
         self,
         z: Tensor,
         t: Tensor,
         text: Tensor,
-        text_mask: Tensor,
+        text_mask: Tensor | None,
         images: Tensor,
         words: Tensor,
-        slots: Tensor,
+        slots: Tensor | None,
         self_cond: Tensor | None = None,
     ) -> Tensor:
         """The velocity [B,C,T,H,W], float32, of latents z [B,C,T,H,W] (H and W even) at times t [B] in 0 (clean) … 1 (noise).
 
         text [B,L,text_dim] with text_mask bool [B,L]; images [B,N,l,image_dim], words [B,N,K,text_dim], slots bool [B,N] (N ≤
-        `slots`, K = `words`); self_cond [B,C,T,H,W]: the model's own estimate of x₀, zeros when None. Text is dropped by an
-        all-False text_mask and zero words, images by all-False slots.
+        `slots`, K = `words`); a mask that is None hides nothing; self_cond [B,C,T,H,W]: the model's own estimate of x₀, zeros
+        when None. Text is dropped by an all-False text_mask and zero words, images by all-False slots.
         """
-        kind = self.patch.weight.dtype
+        kind, group = self.patch.weight.dtype, self.context_group
         if self.size.self_conditioning:
             z = torch.cat([z, torch.zeros_like(z) if self_cond is None else self_cond.to(z.dtype)], 1)
         grid = (z.shape[2] // PATCH[0], z.shape[3] // PATCH[1], z.shape[4] // PATCH[2])
-        x = self.patch(patches(z).to(kind))
+        tokens, places = patches(z).to(kind), positions(grid, z.device)[None].to(kind) if self.position is not None else None
+        count, rotary = tokens.shape[1], rope(grid, self.size.width // self.size.heads, z.device)
+        if group is not None:
+            tokens, rotary = share(tokens, group, 1), (share(rotary[0], group, 0), share(rotary[1], group, 0))
+            places = None if places is None else share(places, group, 1)
+        x = self.patch(tokens).float()
         if self.position is not None:
-            x = x + self.position(positions(grid, z.device).to(kind))
-        rotary = rope(grid, self.size.width // self.size.heads, z.device)
-        time = silu(self.time(waves(t).to(kind)))
+            x = x + self.position(places).float()
+        with exact(z.device):
+            time = silu(self.time(waves(t).to(kind)))
+            shared = {name: modulation(time).float() for name, modulation in self.modulations.items()}
         bound = None
         if self.personalization_binding is not None:
             bound = self.personalization_binding(images.to(kind), words.to(kind), slots)
         for block in self.blocks:
-            context = (x, time, rotary, (text.to(kind), text_mask), bound)
-            x = checkpoint(block, *context, use_reentrant=False) if self._recomputes() else block(*context)
-        shift, scale = self.modulation(time)[:, None].chunk(2, -1)
-        return unpatched(self.out(self.norm(x) * (1 + scale) + shift).float(), grid)
+            x = block(x, time, rotary, count, (text.to(kind), text_mask), bound, shared)
+        with exact(z.device):
+            shift, scale = self.modulation(time)[:, None].float().chunk(2, -1)
+            x = self.out((self.norm(x) * (1 + scale) + shift).to(kind)).float()
+        return unpatched(x if group is None else gathered(x, group, 1)[:, :count], grid)
 
     @staticmethod
     def tokens(shape: Sequence[int]) -> int:
         """Tokens of one video whose latents have this shape (…, T, H, W)."""
         return math.prod(n // p for n, p in zip(shape[-3:], PATCH, strict=True))
 
-    def _recomputes(self) -> bool:
-        return self.size.checkpointing and torch.is_grad_enabled()
+
+def _start(name: str, parameter: Tensor, seed: int) -> Tensor | float:
+    """What a parameter is before training: a whole tensor on its device, or a number for all of it."""
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        return 1.0
+    zero = name == "out.weight" or "modulation" in name and not name.endswith("down.weight")
+    if zero or name.endswith("bias"):
+        return 0.0
+    generator = torch.Generator(parameter.device).manual_seed(seed_of(seed, name))
+    whole = torch.empty(parameter.shape, device=parameter.device)
+    if name.startswith("time.") or name.endswith("index"):
+        return whole.normal_(std=0.02, generator=generator)
+    return nn.init.xavier_uniform_(whole, generator=generator)
+
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """No autocast; the meta device has none."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 FREQUENCIES = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 
 
-def run(config: Config, shards: list[str], out: Path, address: str) -> None:
+def run(config: Config, shards: list[str], out: Path, address: str, sidecars: Sequence[str] = ()) -> None:
     """Train on the workers of the cluster at `address`: `training.processes` of them, one GPU each where the cluster has GPUs.
 
     `shards` and `out` are paths that every worker sees. Raises `TrainerError` when a worker could not go on.
@@ -32,7 +33,7 @@ def run(config: Config, shards: list[str], out: Path, address: str) -> None:
             )
         trainer = TorchTrainer(
             _work,
-            train_loop_config={"config": config, "shards": shards, "out": str(out)},
+            train_loop_config={"config": config, "shards": shards, "out": str(out), "sidecars": list(sidecars)},
             scaling_config=ScalingConfig(num_workers=processes, use_gpu=on_gpu),
             run_config=RunConfig(name="curation", storage_path=str(out.absolute() / "ray")),
         )
@@ -47,4 +48,4 @@ def run(config: Config, shards: list[str], out: Path, address: str) -> None:
 def _work(settings: dict[str, Any]) -> None:
     from curation.trainer import run
 
-    run.work(settings["config"], settings["shards"], Path(settings["out"]))
+    run.work(settings["config"], settings["shards"], Path(settings["out"]), settings["sidecars"])

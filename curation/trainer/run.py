@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,18 @@ from curation.trainer.errors import TrainerError
 if TYPE_CHECKING:
     from curation.trainer.clips import Clips
 
-FREE = ("steps", "log_every", "save_every", "keep", "sample_every", "compile", "processes", "workers", "prefetch", "tokens")
-"""Knobs of `training` and `data` that may change between two starts of one run: they do not decide what a step does."""
+FREE = {
+    "model": ("checkpointing",),
+    "data": ("workers", "prefetch", "tokens"),
+    "training": ("steps", "log_every", "save_every", "save_minutes", "keep", "max_skipped", "wandb")
+    + ("compile", "parallel", "processes"),
+}
+"""Knobs that may change between two starts of one run: they do not decide what a step does."""
 
 
-def train(name: str, shards: list[str], out: Path, address: str | None) -> None:
-    """Train by the recipe `name` on some runs, `PATH` or `PATH=WEIGHT`; with an address on Ray's workers there."""
+def train(name: str, shards: list[str], out: Path, address: str | None, sidecars: Sequence[str] = ()) -> None:
+    """Train by the recipe `name` on some runs, `PATH` or `PATH=WEIGHT`, and on what was encoded of them; with an address on Ray's
+    workers there."""
     from curation.trainer import clips, ray_train
 
     config = configs.load(name)
@@ -32,28 +39,28 @@ def train(name: str, shards: list[str], out: Path, address: str | None) -> None:
     for run in runs:
         clips.ledgers(run.where)  # raises where there are none
     if int(os.environ.get("RANK", "0")) == 0:
-        store.fetch(config.encoders.models())
+        store.fetch(config.encoders.models() if not sidecars else ())
     if address:
-        ray_train.run(config, shards, out, address)
+        ray_train.run(config, shards, out, address, sidecars)
     else:
-        work(config, shards, out)
+        work(config, shards, out, sidecars)
 
 
-def work(config: Config, shards: list[str], out: Path) -> None:
+def work(config: Config, shards: list[str], out: Path, sidecars: Sequence[str] = ()) -> None:
     """What every process of a training does."""
     from curation.trainer import clips
     from curation.trainer import train as loop
 
     data = config.data
     knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, held = clips.read([clips.Run.of(text) for text in shards], knobs)
-    claim(config, shards, chosen, out)
+    chosen, held = clips.read([clips.Run.of(text) for text in shards], knobs, sidecars)
+    claim(config, shards, sidecars, chosen, out)
     loop.run(config, chosen, held, out)
 
 
-def claim(config: Config, shards: list[str], clips: Clips, out: Path) -> None:
+def claim(config: Config, shards: list[str], sidecars: Sequence[str], clips: Clips, out: Path) -> None:
     """Claim the output for this recipe and these clips, or raise `TrainerError` naming what changed since it was started."""
-    told = {"shards": shards, "clips": f"{len(clips):,} ({clips.digest[:8]})", **identity(config)}
+    told = {"shards": shards, "sidecars": list(sidecars), "clips": f"{len(clips):,} ({clips.digest[:8]})", **identity(config)}
     state = json.loads(json.dumps(told))
     file = out / "training.json"
     if file.exists():
@@ -69,9 +76,11 @@ def claim(config: Config, shards: list[str], clips: Clips, out: Path) -> None:
 
 def identity(config: Config) -> dict[str, Any]:
     """What decides the weights: every knob but the free ones, and what the frozen networks are."""
-    sections = {name: dataclasses.asdict(getattr(config, name)) for name in configs.SECTIONS if name != "sampling"}
-    sections["training"] = {k: v for k, v in sections["training"].items() if k not in FREE}
-    sections["data"] = {k: v for k, v in sections["data"].items() if k not in FREE}
+    sections = {
+        name: dataclasses.asdict(getattr(config, name)) for name in configs.SECTIONS if name not in ("sampling", "validation")
+    }
+    for name, free in FREE.items():
+        sections[name] = {k: v for k, v in sections[name].items() if k not in free}
     own = {name: value for name, value in sections["encoders"].items() if name.endswith("_weights") and value}
     models: dict[str, str] = {**store.hashes(config.encoders.models())}
     for name, folder in own.items():
@@ -117,9 +126,12 @@ def sample(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     store.fetch(config.encoders.models())
     parts = Parts(config, device)
-    model = DiT(parts.size).eval().to(device)
-    checkpoint.fill(model, checkpoint.weights(weights), weights)
     half = config.training.precision == "bf16"
+    with torch.device("meta"):
+        model = DiT(parts.size).eval()
+    if half:
+        model.blocks.bfloat16()  # as they are gathered in training
+    checkpoint.fill(model.to_empty(device=device), checkpoint.weights(weights))
     maker = sampling.Maker(parts, model, config.sampling, lambda: torch.autocast(device.type, torch.bfloat16, enabled=half))
     video = maker(caption, references, bucket, seed)
     sampling.publish(output, video, config.data.fps, caption, references, true)

@@ -64,6 +64,18 @@ def test_the_clip_is_read_by_its_place(tmp_path):
         assert stored(clip) == made.sample(key).files["mp4"]
 
 
+def test_a_key_stays_what_it_is(tmp_path):
+    """Also of a shot that an earlier run has planned again, and of one whose clip has the longest key."""
+    keys = {
+        "a_s001": "a_s001",
+        "b_s001_s000": "b_s001",
+        "k" * 96 + "_s1000": "k" * 96,
+        "k" * 96 + "_s001_s002": "k" * 96 + "_s001",
+    }
+    write(tmp_path, [[made.sample(key, clip=clip) for key, clip in keys.items()]])
+    assert [s.key for s in open_input(str(tmp_path))] == list(keys)
+
+
 def test_only_what_is_kept_and_in_planned_order(tmp_path):
     write(tmp_path)
     assert verdicts(open_input(str(tmp_path))) == verdicts(open_input(str(tmp_path / "shards"))) == {"a": "", "c": ""}

@@ -24,10 +24,10 @@ def write(path: Path, texts: Path, **sections: dict[str, Any]) -> Path:
     if not texts.exists():
         tiny.minilm(texts)
     recipe: dict[str, dict[str, Any]] = {
-        "model": {"size": "tiny", "width": 32, "blocks": 2, "heads": 2, "words": 2, "dropout": 0.1},
+        "model": {"size": "tiny", "width": 32, "blocks": 2, "heads": 2, "words": 2},
         "encoders": {"text": "minilm", "text_weights": str(texts), "text_length": 24, "image": "patches", "codec": "dct"},
         "data": {"buckets": BUCKETS},
-        "training": {"steps": 4, "lr": 1e-3, "precision": "fp32", "parallel": "ddp", "log_every": 1, "save_every": 2},
+        "training": {"steps": 4, "lr": 1e-3, "precision": "fp32", "log_every": 1, "save_every": 2},
         "sampling": {"steps": 2},
     }
     made_from = {name: {**recipe.get(name, {}), **sections.get(name, {})} for name in {**recipe, **sections}}

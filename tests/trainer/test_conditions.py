@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,14 +35,15 @@ REFERENCES = [
 @pytest.fixture(scope="module")
 def conditioner(tmp_path_factory) -> Conditioner:
     text = text_encoder("minilm", "cpu", folder=str(tiny.minilm(Path(tmp_path_factory.mktemp("text")) / "minilm")), length=20)
-    return Conditioner(text, image_encoder("patches", "cpu"), slots=3, words=2, augment=Augment())
+    encoders = SimpleNamespace(text=text, image=image_encoder("patches", "cpu"), text_length=20)
+    return Conditioner(encoders, slots=3, words=2, augment=Augment())
 
 
 def test_each_image_stands_in_its_slot_with_its_word(conditioner):
     found = conditioner(CAPTIONS, REFERENCES)
     assert found.slots.tolist() == [[True, True, False], [True, False, False]]
     assert found.images.shape == (2, 3, 64, 208) and found.words.shape == (2, 3, 2, 32)
-    tokens = conditioner.text(CAPTIONS)
+    tokens = conditioner.encoders.text(CAPTIONS)
     at = {word: next(i for i, (a, b) in enumerate(tokens.offsets[0]) if CAPTIONS[0][a:b] == word) for word in ("woman", "dog")}
     assert torch.equal(found.words[0, 0, 0], tokens.embeddings[0, at["woman"]])
     assert torch.equal(found.words[0, 1, 0], tokens.embeddings[0, at["dog"]])
@@ -61,9 +63,11 @@ def test_no_references_at_all(conditioner):
 
 def test_only_a_generator_augments(conditioner):
     still, again = conditioner(CAPTIONS, REFERENCES), conditioner(CAPTIONS, REFERENCES)
-    moved, same = (conditioner(CAPTIONS, REFERENCES, generator(1)) for _ in range(2))
+    moved, same = (conditioner(CAPTIONS, REFERENCES, [generator(1), generator(2)]) for _ in range(2))
     assert torch.equal(still.images, again.images) and torch.equal(moved.images, same.images)
     assert not torch.equal(still.images, moved.images)
+    alone = conditioner(CAPTIONS[1:], REFERENCES[1:], [generator(2)])
+    torch.testing.assert_close(alone.images[0], moved.images[1])  # what is drawn for a clip does not depend on the others
 
 
 def test_without_drops_what_is_named_and_nothing_else(conditioner):
@@ -73,4 +77,24 @@ def test_without_drops_what_is_named_and_nothing_else(conditioner):
     assert torch.equal(dropped.images[0], found.images[0]) and torch.equal(dropped.slots[0], found.slots[0])
     assert torch.equal(dropped.text[1], found.text[1]) and torch.equal(dropped.text_mask[1], found.text_mask[1])
     assert not dropped.images[1].any() and not dropped.slots[1].any()
-    assert all(torch.equal(value, getattr(found, name)) for name, value in found.without().keywords().items())
+    assert all(torch.equal(value, getattr(found, name)) for name, value in found.without().keywords(cut=False).items())
+
+
+def test_arguments_are_cut_to_what_is_there(conditioner):
+    found = conditioner(CAPTIONS, REFERENCES)
+    longest = int(found.text_mask.sum(1).max())
+    told = found.keywords()
+    assert told["text"].shape[1] == longest < 20 and told["images"].shape[1] == told["words"].shape[1] == 2
+    assert told["text_mask"].shape == (2, longest) and told["slots"].tolist() == [[True, True], [True, False]]
+    alone = conditioner(CAPTIONS[:1], REFERENCES[:1]).keywords()
+    assert alone["text_mask"] is None and alone["slots"] is None, "nothing to hide"
+    nothing = found.without(text=True, images=True).keywords()
+    assert not nothing["text_mask"].any() and nothing["text"].shape[1] == 1 and nothing["slots"].shape == (2, 1)
+
+
+def test_captions_that_were_encoded_before_condition_alike(conditioner):
+    tokens = conditioner.encoders.text(CAPTIONS)
+    counts = tokens.mask.sum(1).tolist()
+    encoded = [(tokens.embeddings[i, :n], torch.tensor(tokens.offsets[i][:n])) for i, n in enumerate(counts)]
+    one, other = conditioner(CAPTIONS, REFERENCES), conditioner(["", ""], REFERENCES, encoded=encoded)
+    assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))

@@ -7,6 +7,7 @@ import yaml
 
 from curation.recipe import WORKFLOWS, RecipeError
 from curation.trainer import config
+from curation.trainer.distributed import Parallel
 from curation.trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -24,7 +25,7 @@ def test_defaults_are_the_papers(tmp_path):
     found = load(tmp_path)
     knobs = found.training
     assert (knobs.lr, knobs.betas, knobs.weight_decay, knobs.max_norm) == (1e-4, [0.9, 0.99], 0.01, 0.05)
-    assert (knobs.drop_text, knobs.drop_images, found.model.dropout, found.data.fps) == (0.1, 0.1, 0.1, 24)
+    assert (knobs.drop_text, knobs.drop_images, found.model.dropout, found.data.fps) == (0.1, 0.1, 0.0, 24)
     assert (found.sampling.form, found.sampling.text_scale, found.sampling.image_scale) == ("separate", 8, 3)
     assert (found.encoders.image, found.encoders.codec, found.model.slots) == ("dinov2", "cogvideox", 6)
 
@@ -43,6 +44,9 @@ def test_every_shipped_recipe_loads(path):
         ({"data": {"buckets": [{"frames": 17}]}}, "data.buckets"),
         ({"model": {"size": "huge"}}, "model.size: Input should be 'tiny', "),
         ({"encoders": {"image": "dino"}}, "encoders.image: Input should be 'dinov2', "),
+        ({"training": {"parallel": {"shards": 2}}}, "training.parallel"),
+        ({"model": {"adaln": "half"}}, "model.adaln"),
+        ({"model": {"adaln": {"rank": 0}}}, "model.adaln"),
         ({"training": {"drop_text": 2.0}}, "training.drop_text: Input should be less than or equal to 1"),
     ],
 )
@@ -50,6 +54,34 @@ def test_a_wrong_knob_is_one_line(tmp_path, sections, said):
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, **sections)
     assert said in str(caught.value) and "train.yaml:" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "world", "degrees"),
+    [
+        ({}, 8, (1, 8, 1)),
+        ({"shard": 1}, 8, (8, 1, 1)),
+        ({"replicate": 2}, 8, (2, 4, 1)),
+        ({"context": 4}, 8, (1, 2, 4)),
+        ({"shard": 2, "context": 2}, 8, (2, 2, 2)),
+        ({}, 1, (1, 1, 1)),
+    ],
+)
+def test_processes_are_shared_out(knobs, world, degrees):
+    assert Parallel(**knobs).degrees(world) == degrees
+
+
+@pytest.mark.parametrize("knobs", [{"replicate": 3}, {"context": 16}, {"replicate": 2, "shard": 2}])
+def test_what_does_not_come_to_the_processes_is_one_line(knobs):
+    with pytest.raises(TrainerError, match=r"training.parallel: \{.*\} does not come to the 8 processes"):
+        Parallel(**knobs).degrees(8)
+
+
+def test_stage_one_of_v1_sees_as_many_clips_a_step_as_the_paper():
+    buckets = config.load("train-v1-stage1").data.table()
+    mean = sum(b.batch * b.weight for b in buckets) / sum(b.weight for b in buckets)
+    assert mean == pytest.approx(2.42e9 / 490_000, rel=0.005)
+    assert [(b.name, b.weight) for b in buckets] == [(b.name, b.weight) for b in config.load("train-v1-stage2").data.table()]
 
 
 def test_what_must_be_given(tmp_path):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curation.trainer.layers import CrossAttention, SelfAttention, rope, rotate
+from curation.trainer import layers
+from curation.trainer.layers import CrossAttention, SelfAttention, rope, rotate, windowed
 
 pytestmark = pytest.mark.trainer
 GRID = (4, 5, 6)
@@ -64,7 +65,23 @@ def test_without_places_self_attention_is_the_textbooks():
             "out_proj.bias": layer.out.bias,
         }
     )
-    torch.testing.assert_close(layer(x, still), theirs(x, x, x)[0])
+    torch.testing.assert_close(layer(x, still, 9), theirs(x, x, x)[0])
+
+
+@pytest.mark.parametrize(("window", "queries"), [(4, 2), (5, 4), (6, 1024), (16, 3), (20, 4), (None, 4)])
+def test_a_window_is_the_textbooks_attention_under_a_band(window, queries, monkeypatch):
+    monkeypatch.setattr(layers, "QUERIES", queries)
+    q, k, v = torch.randn(3, 2, 2, 9, 16)
+    place = torch.arange(9)
+    band = (place[:, None] - place).abs() <= (9 if window is None else window // 2)
+    scores = (q @ k.transpose(-1, -2) / 4).masked_fill(~band, -torch.inf).softmax(-1)
+    torch.testing.assert_close(windowed(q, k, v, window), scores @ v)
+
+
+def test_no_mask_is_a_mask_that_hides_nothing():
+    layer = CrossAttention(32, 2, True, context=7)
+    x, context = torch.randn(2, 9, 32), torch.randn(2, 6, 7)
+    torch.testing.assert_close(layer(x, context, None), layer(x, context, torch.ones(2, 6, dtype=torch.bool)))
 
 
 @pytest.mark.parametrize("qk_norm", [True, False])

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from curation.trainer.errors import TrainerError
+from curation.trainer.layers import ATTENTION, LowRank
 from curation.trainer.model import (
     SIZES,
     Architecture,
@@ -38,6 +41,39 @@ def test_named_sizes_have_their_parameters(name):
     assert (count_parameters(model), new) == PARAMETERS[name]
     assert sum(p.numel() for _, p in parameters_of(model, "backbone")) == count_parameters(model) - new
     assert (size.width, size.blocks, size.heads) == SIZES[name]
+
+
+@pytest.mark.parametrize(
+    ("adaln", "count"),
+    [("full", 16_465_185_856), ("shared", 10_224_110_656), (LowRank(rank=256), 10_760_981_568)],
+)
+def test_modulations_have_their_parameters(adaln, count):
+    """paper: 3·4096² + 3·4096 for each of 4 residuals of 32 blocks; or once and a bias each; or also rank·(4096 + 3·4096)."""
+    size = Architecture(size="paper", adaln=adaln).size_with(channels=16, text_dim=4096, image_dim=1024, image_tokens=256)
+    with torch.device("meta"):
+        model = DiT(size)
+    assert count_parameters(model) == count
+    assert {n for n, _ in parameters_of(model, "backbone")}.isdisjoint(n for n, _ in parameters_of(model, "personalization"))
+
+
+@pytest.mark.parametrize("adaln", ["full", "shared", LowRank(rank=4)])
+def test_gates_start_at_zero_and_get_gradients(adaln):
+    fresh = DiT(tiny_model.size(adaln=adaln))
+    torch.nn.init.normal_(fresh.out.weight)
+    seen: list[torch.Tensor] = []
+    fresh.blocks[0].register_forward_hook(lambda _, args, out: seen.extend([args[0], out]))
+    fresh(**inputs()).square().mean().backward()
+    assert seen[0].equal(seen[1])
+    modulations = [p for name, p in fresh.blocks.named_parameters() if "modulation" in name and not name.endswith("down.weight")]
+    assert all(p.grad.any() and not p.any() for p in [*modulations, *fresh.modulations.parameters()])
+
+
+def test_blocks_that_share_a_modulation_still_differ_by_their_own():
+    model, given = tiny_model.model(adaln="shared"), inputs()
+    before = model(**given)
+    with torch.no_grad():
+        model.blocks[1].text.modulation.bias += 0.5
+    assert not torch.allclose(model(**given), before, atol=1e-4)
 
 
 def test_a_head_needs_channels_for_three_axes():
@@ -191,9 +227,38 @@ def test_a_stage_moves_only_its_layers():
     assert moved == {name for name, _ in parameters_of(model, "personalization")}
 
 
-def test_checkpointing_gives_the_same_gradients_with_dropout():
+def test_the_stream_the_time_and_the_way_out_are_float32_under_bfloat16():
+    model, kinds = tiny_model.model(), {}
+    for name in ("blocks.0", "blocks.0.text", "time", "modulation", "out"):
+        model.get_submodule(name).register_forward_hook(lambda _, args, out, name=name: kinds.update({name: out.dtype}))
+    model.blocks[0].text.inner.register_forward_hook(lambda _, args, out: kinds.update(inner=out.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**inputs())
+    assert kinds.pop("inner") == torch.bfloat16 and set(kinds.values()) == {torch.float32}
+
+
+class Attentions(TorchDispatchMode):
+    """Counts the times that attention is computed."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += operation in ATTENTION
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("checkpointing", "count"), [("none", 6), ("full", 12), ("selective", 6)])
+def test_selective_checkpointing_computes_attention_once(checkpointing, count):
+    model = tiny_model.model(checkpointing=checkpointing)
+    with Attentions() as counted:
+        model(**inputs()).square().mean().backward()
+    assert counted.count == count, "three a block"
+
+
+@pytest.mark.parametrize("checkpointing", ["full", "selective"])
+def test_checkpointing_gives_the_same_gradients_with_dropout(checkpointing):
     kept = tiny_model.model(dropout=0.3)
-    again = tiny_model.model(dropout=0.3, checkpointing=True)
+    again = tiny_model.model(dropout=0.3, checkpointing=checkpointing)
     for model in (kept, again):
         torch.manual_seed(5)
         model(**inputs()).square().mean().backward()
@@ -225,6 +290,23 @@ def test_it_compiles_without_a_break():
     model, given = tiny_model.model(), inputs()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(**given), model(**given))
+
+
+@pytest.mark.parametrize("checkpointing", [pytest.param("none", marks=pytest.mark.slow), "selective"])
+def test_blocks_compile_once_with_a_gradient_and_once_without(checkpointing):
+    torch._dynamo.reset()
+    plain, model = (tiny_model.model(checkpointing=checkpointing) for _ in range(2))
+    graphs = CompileCounterWithBackend("aot_eager")
+    for block in model.blocks:
+        block.compile(dynamic=False, backend=graphs)
+    for seed in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(model(**inputs(seed)), plain(**inputs(seed)))
+        for one in (model, plain):
+            one(**inputs(seed)).square().mean().backward()
+    assert graphs.frame_count == 2, "one graph serves all blocks"
+    for (name, a), b in zip(model.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_few_steps_lower_the_loss():

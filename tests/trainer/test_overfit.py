@@ -34,7 +34,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     # A token is 64·2·2 of the dct codec's numbers, and the velocity has all of their noise in it: the width must be larger.
     # With rotary places alone it takes more steps.
     "model": {"size": "tiny", "width": 320, "blocks": 2, "mlp_ratio": 2.0, "slots": 2, "positions": True, "dropout": 0.0},
-    "encoders": {"text": "minilm", "text_length": 16, "image": "patches", "codec": "dct", "cache": True},
+    "encoders": {"text": "minilm", "text_length": 16, "image": "patches", "codec": "dct"},
     "data": {"buckets": [{"frames": 9, "width": 64, "height": 48, "batch": 2 * COPIES}], "start": "first", "workers": 1},
     "references": {"images": 2, "slots": 2},
     "training": {
@@ -49,7 +49,6 @@ RECIPE: dict[str, dict[str, Any]] = {
         "shift": 5.0,
         "drop_images": 0.0,  # a share without references could not know which clip it is, and no guidance needs it here
         "precision": "fp32",
-        "parallel": "ddp",
         "save_every": STEPS,
     },
     # No guidance: what is to come out is what was seen, not something that goes beyond it.
@@ -110,9 +109,9 @@ def test_references_say_which_clip_is_made_again(tmp_path, sample_run):
 
     config = configs.load(recipe)
     bucket = config.data.table()[0]
-    parts = Parts(config, torch.device("cpu"), str(shards))
+    parts = Parts(config, torch.device("cpu"))
     model = DiT(parts.size).eval()
-    checkpoint.fill(model, checkpoint.weights(out), out)
+    checkpoint.fill(model, checkpoint.weights(out))
     make = Maker(parts, model, config.sampling, contextlib.nullcontext)
 
     clips = {}

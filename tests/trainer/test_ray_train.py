@@ -21,7 +21,7 @@ def test_ray_train_trains_as_torchrun_does(cluster, tmp_path, monkeypatch):
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
     assert checkpoint.steps(tmp_path / "out") == [2, 4]
-    assert len(list(checkpoint.folder(tmp_path / "out", 4).glob("loader-*.json"))) == 2
+    assert len(list(checkpoint.folder(tmp_path / "out", 4).glob("*.distcp"))) == 2, "each wrote its shards"
     more = recipes.write(tmp_path / "more.yaml", tmp_path / "minilm", training={"processes": 200})
     with pytest.raises(TrainerError, match="training.processes: 200, the cluster at .* has 2 CPUs"):
         run.train(str(more), [str(shards)], tmp_path / "more", cluster.address)

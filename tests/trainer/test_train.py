@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from curation.trainer import checkpoint, run
 from curation.trainer.errors import TrainerError
@@ -49,10 +52,9 @@ def end(out: Path, step: int = 4) -> bytes:
     "knobs",
     [
         {},
-        pytest.param({"new_layers_first": 2}, marks=pytest.mark.slow),
-        pytest.param({"new_layers_first": 3, "warmup": 3, "precision": "bf16"}, marks=pytest.mark.slow),
+        pytest.param({"warmup": 3, "precision": "bf16"}, marks=pytest.mark.slow),
     ],
-    ids=["plain", "switched at the stop", "switched after it"],
+    ids=["plain", "bf16"],
 )
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, shards, texts, knobs):
     whole = trained(tmp_path, shards, texts, "whole", training=knobs)
@@ -135,22 +137,34 @@ def test_a_start_that_does_not_fit_is_one_line(tmp_path, shards, texts):
         trained(tmp_path, shards, texts, "three", training={"start": str(tmp_path)})
 
 
-@pytest.mark.slow
-def test_cached_latents_train_the_same(tmp_path, shards, texts):
+def test_what_was_encoded_before_trains_the_same(tmp_path, shards, texts):
+    """Latents and embeddings out of sidecars: the same losses and bytes as when each step encodes."""
     still = {"start": "first"}
     plain = trained(tmp_path, shards, texts, "plain", data=still)
-    cached = trained(tmp_path, shards, texts, "cached", data=still, encoders={"cache": True})
-    files = list((shards / "cache").rglob("*.safetensors"))
-    assert losses(cached) == losses(plain) and files
-    again = trained(tmp_path, shards, texts, "again", data=still, encoders={"cache": True})
-    assert end(again) == end(cached) == end(plain)
-    with pytest.raises(TrainerError, match="start: first"):
-        trained(tmp_path, shards, texts, "moving", encoders={"cache": True})
+    recipe = {
+        "clips": [
+            {"encode_latents": {"codec": "dct", "dtype": "fp32", "buckets": recipes.BUCKETS}},
+            {"encode_captions": {"encoder": "minilm", "weights": str(texts), "length": 24, "dtype": "fp32"}},
+        ],
+        "shards": {"sidecar": "latents"},
+    }
+    (tmp_path / "encode.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = [str(tmp_path / "encode.yaml"), "--input", str(shards), "--output", str(tmp_path / "beside"), "--local"]
+    command = [sys.executable, "-c", "from curation.cli import main; main()", "run", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    file = recipes.write(tmp_path / "encoded.yaml", texts, data=still)
+    run.train(str(file), [str(shards)], tmp_path / "encoded", None, [str(tmp_path / "beside")])
+    assert losses(tmp_path / "encoded") == losses(plain) and end(tmp_path / "encoded") == end(plain)
+    other = recipes.write(tmp_path / "other.yaml", texts, data=still, encoders={"text_length": 20})
+    with pytest.raises(TrainerError, match="sidecars were written by the encoder minilm:.*:24, the recipe's is .*:20"):
+        run.train(str(other), [str(shards)], tmp_path / "other", None, [str(tmp_path / "beside")])
 
 
 def test_samples_are_made_on_the_way(tmp_path, shards, texts):
-    out = trained(tmp_path, shards, texts, training={"steps": 2, "sample_every": 2})
-    assert {path.name for path in (out / "samples").iterdir()} == {"step-00000002.mp4", "step-00000002.png"}
+    out = trained(tmp_path, shards, texts, training={"steps": 2}, validation={"every": 2, "samples": 1})
+    made = [path.relative_to(out / "samples").as_posix() for path in (out / "samples").rglob("*.*")]
+    assert len(made) == 2 and all(re.fullmatch(r"step-00000002/00-trained-on-clip\d-\d\.(mp4|png)", name) for name in made)
 
 
 @pytest.mark.slow
@@ -176,26 +190,36 @@ def test_what_is_not_installed_is_one_line(tmp_path, shards, texts):
     assert "pip install 'curation[train]'" in done.stderr.splitlines()[-1]
 
 
-def torchrun(folder: Path, shards: Path, texts: Path, how: str, steps: int, name: str = "") -> subprocess.CompletedProcess[str]:
-    training = {"parallel": how, "steps": steps, "new_layers_first": 1, "sample_every": 2}
-    file = recipes.write(folder / f"{how}{name}.yaml", texts, training=training)
+def torchrun(folder: Path, shards: Path, texts: Path, steps: int, name: str) -> None:
+    file = recipes.write(folder / f"{name}.yaml", texts, training={"steps": steps}, validation={"every": 2, "samples": 3})
     command = [str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node=2", "--standalone", "--no-python"]
     command += [str(Path(sys.executable).with_name("curation")), "train", str(file), "--shards", str(shards)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     there = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300}
-    return subprocess.run([*command, "--output", str(folder / f"{how}{name}")], **there)
+    done = subprocess.run([*command, "--output", str(folder / name)], **there)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow
-def test_several_processes_train_one_model(tmp_path, shards, texts):
-    """Replicated and sharded: the same losses; stopped and resumed: the same bytes."""
-    for how in ("ddp", "fsdp"):
-        for steps in (2, 4):
-            done = torchrun(tmp_path, shards, texts, how, steps)
-            assert done.returncode == 0, done.stderr[-2000:]
-        done = torchrun(tmp_path, shards, texts, how, 4, "-whole")
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert end(tmp_path / how) == end(tmp_path / f"{how}-whole")
-    assert losses(tmp_path / "ddp") == pytest.approx(losses(tmp_path / "fsdp"), rel=1e-4)
-    pictures = [(tmp_path / how / "samples" / "step-00000004.png").exists() for how in ("ddp", "fsdp")]
-    assert all(pictures), "the averaged weights take the place of replicas and of shards alike"
+def test_torchrun_trains_one_model_and_goes_on(tmp_path, shards, texts):
+    for steps in (2, 4):
+        torchrun(tmp_path, shards, texts, steps, "parts")
+    torchrun(tmp_path, shards, texts, 4, "whole")
+    assert end(tmp_path / "parts") == end(tmp_path / "whole") and losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    made = list((tmp_path / "whole/samples/step-00000004").glob("*.png"))
+    assert len(made) == 3, "the averaged weights take the place of shards, and each process makes its share"
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_command_with_a_line_and_a_checkpoint(tmp_path, shards, texts):
+    file = recipes.write(tmp_path / "train.yaml", texts, training={"steps": 10_000, "save_every": 10_000})
+    command = [str(Path(sys.executable).with_name("curation")), "train", str(file), "--shards", str(shards)]
+    with subprocess.Popen([*command, "--output", str(tmp_path / "out")], stderr=subprocess.PIPE, cwd=ROOT, text=True) as running:
+        log = tmp_path / "out" / "log.jsonl"
+        while running.poll() is None and not (log.exists() and log.read_text()):
+            time.sleep(0.1)
+        running.terminate()
+        assert running.stderr is not None
+        said, status = running.stderr.read(), running.wait(60)
+    (step,) = checkpoint.steps(tmp_path / "out")
+    assert status == 143 and f"curation: stopped by SIGTERM; step {step} is saved, the same command goes on" in said
