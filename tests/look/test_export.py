@@ -166,6 +166,11 @@ def test_huggingface_has_a_card_that_names_every_member(sample_run, tmp_path):
     assert "| `background.jpg` | 1 |" in text and "| nanodet | Apache-2.0 |" in text
 
 
+def refs(own: dict[str, bytes]) -> int:
+    """How many cut-outs a sample has, and so embeddings."""
+    return sum(name.startswith("ref.") for name in own)
+
+
 def test_datasets_reads_huggingface(sample_run, tmp_path, monkeypatch):
     pytest.importorskip("datasets", reason="the dev extra is not installed")
     export(str(sample_run), "huggingface", tmp_path / "out")
@@ -180,7 +185,7 @@ def test_datasets_reads_huggingface(sample_run, tmp_path, monkeypatch):
     said = subprocess.run([sys.executable, "-c", code, tmp_path / "out"], capture_output=True, text=True, env=quiet)
     assert said.returncode == 0, said.stderr
     wanted = [
-        f"{key} {len(own['mp4'])} {json.loads(own['json'])['video']['frames']} RGBA {'face.0.0.jpg' not in own} {sum(name.startswith('ref.') for name in own)}"
+        f"{key} {len(own['mp4'])} {json.loads(own['json'])['video']['frames']} RGBA {'face.0.0.jpg' not in own} {refs(own)}"
         for key, own in members(sample_run).items()
     ]
     assert said.stdout.splitlines() == wanted * 2
