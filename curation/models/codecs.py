@@ -96,7 +96,7 @@ class Dct(Codec):
 
 
 class CogVideoX(Codec):
-    """CogVideoX's autoencoder (PAPER.md §4: V2's), from a folder that diffusers saved.
+    """CogVideoX's autoencoder (PAPER.md §4: V2's; "cogvideox-2b" is the smaller model's), from a folder that diffusers saved.
 
     The latent is the posterior's mean, so that a clip always gives the same (not stated by the paper), times the checkpoint's
     scaling factor (0.7 for the 5B's). 1 + 8·n frames, as all of the paper's: of other lengths it decodes too many. One clip at a
@@ -119,6 +119,30 @@ class CogVideoX(Codec):
         return self.network.decode((latents / self.scale).to(self.network.dtype)).sample.float()
 
 
+class Wan(Codec):
+    """Wan 2.1's autoencoder, from a folder that diffusers saved: causal, 1 + 4·n frames, one clip at a time.
+
+    The latent is the posterior's mean, each channel less the checkpoint's mean and over its standard deviation, as WanPipeline's.
+    """
+
+    step = 4
+
+    def __init__(self, network: Any, identity: str):
+        self.network, self.identity = network, identity
+        self.network.enable_slicing()
+        self.channels = network.config.z_dim
+        self.mean, self.std = (
+            torch.tensor(values, device=network.device).view(-1, 1, 1, 1)
+            for values in (network.config.latents_mean, network.config.latents_std)
+        )
+
+    def _encode(self, video: Tensor) -> Tensor:
+        return (self.network.encode(video.to(self.network.dtype)).latent_dist.mode().float() - self.mean) / self.std
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self.network.decode((latents * self.std + self.mean).to(self.network.dtype)).sample.float()
+
+
 def codec(
     name: str,
     device: str | torch.device,
@@ -128,18 +152,19 @@ def codec(
     dtype: torch.dtype = torch.float32,
     channels: int = CHANNELS,
 ) -> Codec:
-    """ "cogvideox" or "dct". `folder`: the weights; `digest`: what they are; `dtype`: the network's own; `channels`: "dct"'s.
+    """ "cogvideox", "cogvideox-2b", "wan" or "dct".
 
-    Raises `ValueError` (`WrongWeights`) when the weights are not what the name says.
+    `folder`: the weights; `digest`: what they are; `dtype`: the network's own; `channels`: "dct"'s. Raises `ValueError`
+    (`WrongWeights`) when the weights are not what the name says.
     """
     if name == "dct":
         return Dct(device, channels)
     if name not in CODECS:
         raise ValueError(f"no codec {name!r}; known: dct, {', '.join(CODECS)}")
-    from diffusers import AutoencoderKLCogVideoX
+    from diffusers import AutoencoderKLCogVideoX, AutoencoderKLWan
 
-    network = loaded(AutoencoderKLCogVideoX, Path(folder), device, dtype)
-    return CogVideoX(network, f"{name}:{digest}:{dtype}")
+    cls, made = (AutoencoderKLWan, Wan) if name == "wan" else (AutoencoderKLCogVideoX, CogVideoX)
+    return made(loaded(cls, Path(folder), device, dtype), f"{name}:{digest}:{dtype}")
 
 
 def pixels(video: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,11 @@ from curation.models import dct
 from curation.models.pretrained import WrongWeights, frozen, loaded
 from curation.models.weights import IMAGE, TEXT
 
-LENGTHS = {"minilm": 128, "t5": 256, "clip": 77}
-"""Tokens per caption. CLIP has no more positions; the others are not stated by the paper."""
+LENGTHS = {"minilm": 128, "t5": 256, "clip": 77, "umt5": 512, "t5-cogvideox": 226}
+"""Tokens per caption. CLIP has no more positions; "umt5" and "t5-cogvideox" are those of Wan's and CogVideoX's pipelines; the
+others are not stated by the paper."""
+PADDED = ("t5-cogvideox",)
+"""Text encoders whose padding is text like any other: CogVideoX was trained on T5's embeddings of pad tokens, without a mask."""
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation that DINOv2 and MAE were trained with (their preprocessor_config.json)."""
@@ -35,7 +38,8 @@ Span = tuple[int, int]
 class TextTokens:
     """Captions as embeddings [B,L,d_t], zero at the padding; which are tokens, bool [B,L]; and each token's characters.
 
-    Special tokens are tokens, with the empty span (0, 0): an empty caption consists of them. What exceeds L is cut.
+    Special tokens are tokens, with the empty span (0, 0): an empty caption consists of them. So are those that fill up what
+    "t5-cogvideox" reads. What exceeds L is cut.
     """
 
     embeddings: Tensor
@@ -46,8 +50,9 @@ class TextTokens:
 class TextEncoder:
     """A tokenizer and a network; gives the last hidden state of every token of the whole prompt."""
 
-    def __init__(self, tokenizer: Any, network: Any, length: int, identity: str):
-        self._tokenizer, self._network = tokenizer, network
+    def __init__(self, tokenizer: Any, network: Any, length: int, identity: str, padded: bool = False):
+        """`padded`: the network reads L tokens of every caption, those that fill it up included (`PADDED`)."""
+        self._tokenizer, self._network, self._padded = tokenizer, network, padded
         self._tokenizer.padding_side = self._tokenizer.truncation_side = "right"
         self.dim: int = network.config.hidden_size
         self.length = length
@@ -59,13 +64,15 @@ class TextEncoder:
     def __call__(self, captions: Sequence[str]) -> TextTokens:
         found = self._tokenizer(
             list(captions),
-            padding="longest",  # the network runs over what is there; the result is padded to L
+            padding="max_length" if self._padded else "longest",  # else the result is padded to L
             truncation=True,
             max_length=self.length,
             return_offsets_mapping=True,
             return_tensors="pt",
         )
         ids, mask = found["input_ids"].to(self.device), found["attention_mask"].to(self.device)
+        if self._padded:
+            mask = torch.ones_like(mask)
         with frozen(self.device):
             hidden = self._network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         missing = self.length - ids.shape[1]
@@ -122,16 +129,18 @@ def text_encoder(
     dtype: torch.dtype = torch.float32,
     length: int | None = None,
 ) -> TextEncoder:
-    """ "minilm", "t5" or "clip". `folder`: tokenizer and network; `digest`: what they are; `dtype`: the network's own.
+    """ "minilm", "t5", "clip", "umt5" (Wan's) or "t5-cogvideox".
 
-    Raises `ValueError` (`WrongWeights`) when the weights are not what the name says.
+    `folder`: tokenizer and network; `digest`: what they are; `dtype`: the network's own. Raises `ValueError`
+    (`WrongWeights`) when the weights are not what the name says.
     """
     if name not in TEXT:
         raise ValueError(f"no text encoder {name!r}; known: {', '.join(TEXT)}")
     folder = Path(folder)
-    from transformers import AutoTokenizer, BertModel, CLIPTextModel, T5EncoderModel
+    from transformers import AutoTokenizer, BertModel, CLIPTextModel, T5EncoderModel, UMT5EncoderModel
 
-    cls = {"minilm": BertModel, "t5": T5EncoderModel, "clip": CLIPTextModel}[name]
+    kinds = {"minilm": BertModel, "clip": CLIPTextModel, "umt5": UMT5EncoderModel}
+    cls = kinds.get(name, T5EncoderModel)
     network = loaded(cls, folder, device, dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -141,7 +150,7 @@ def text_encoder(
     length = length or LENGTHS[name]
     if length > getattr(network.config, "max_position_embeddings", length):
         raise ValueError(f"{name} has {network.config.max_position_embeddings} positions, not {length}")
-    return TextEncoder(tokenizer, network, length, f"{name}:{digest}:{dtype}:{length}")
+    return TextEncoder(tokenizer, network, length, f"{name}:{digest}:{dtype}:{length}", name in PADDED)
 
 
 class ImageEncoder:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-CODECS = {"cogvideox": "cogvideox-vae"}
+CODECS = {"cogvideox": "cogvideox-vae", "cogvideox-2b": "cogvideox-2b-vae", "wan": "wan2.1-vae"}
 """Name of a codec → its weights; "dct" has none."""
-TEXT = {"minilm": "minilm", "t5": "t5-v1_1-xxl-encoder", "clip": "clip-vit-large-patch14"}
+TEXT = {
+    "minilm": "minilm",
+    "t5": "t5-v1_1-xxl-encoder",
+    "clip": "clip-vit-large-patch14",
+    "umt5": "umt5-xxl-encoder",
+    "t5-cogvideox": "t5-v1_1-xxl-encoder",
+}
 """Name of a text encoder → its weights."""
 IMAGE = {"dinov2": "dinov2-large", "clip": "clip-vit-large-patch14", "mae": "vit-mae-large"}
 """Name of an image encoder → its weights; "patches" has none."""

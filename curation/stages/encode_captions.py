@@ -17,8 +17,8 @@ from curation.store import store
 
 BATCH = 64
 """Captions that pass through the network together; not measured."""
-MEMORY = {"minilm": 1.0, "clip": 2.0, "t5": 24.0}
-"""GB of a worker. t5: estimated, 4.8·10⁹ parameters in fp32 as on a CPU; in bf16 half as much."""
+MEMORY = {"minilm": 1.0, "clip": 2.0, "t5": 24.0, "umt5": 27.0, "t5-cogvideox": 24.0}
+"""GB of a worker. t5, umt5: estimated, 4.8 and 5.7·10⁹ parameters in fp32 as on a CPU; in bf16 half as much."""
 
 
 @dataclass(kw_only=True)
@@ -29,13 +29,13 @@ class EncodeCaptions(Stage):
     `encoder` (its identity), `dtype`, `tokens` (n), `dim` (d), `bytes` of the member.
     """
 
-    encoder: Literal["minilm", "t5", "clip"] = "t5"
-    """Not named by the papers."""
+    encoder: Literal["minilm", "t5", "clip", "umt5", "t5-cogvideox"] = "t5"
+    """Not named by the papers. "umt5" is Wan's; "t5-cogvideox" is T5 as CogVideoX reads it, padding and all."""
     weights: str | None = None
     """A folder instead of the store's."""
     length: Annotated[int, Field(ge=2)] | None = None
-    """Tokens per caption, beyond which it is cut; null: 128 of minilm, 256 of t5, 77 of clip. It is part of the encoder's
-    identity."""
+    """Tokens per caption, beyond which it is cut; null: 128 of minilm, 256 of t5, 77 of clip, 512 of umt5, 226 of t5-cogvideox.
+    It is part of the encoder's identity."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """The encoder's arithmetic; auto is bf16 on a GPU, else fp32, as the trainer's. It is part of the encoder's identity."""
     dtype: Literal["bf16", "fp32"] = "bf16"

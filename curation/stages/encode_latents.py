@@ -21,9 +21,9 @@ from curation.store import store
 if TYPE_CHECKING:
     from torch import Tensor
 
-MEMORY = {"dct": 1.0, "cogvideox": 5.0}
-"""GB of a worker. dct: measured, 0.6 with minilm in the same process. cogvideox: estimated, 0.9 of weights in fp32 and CUDA
-beside it; on a CPU what passes through it, too."""
+MEMORY = {"dct": 1.0, "cogvideox": 5.0, "cogvideox-2b": 5.0, "wan": 5.0}
+"""GB of a worker. dct: measured, 0.6 with minilm in the same process. Others: estimated, 0.9 (wan 0.5) of weights in fp32 and
+CUDA beside it; on a CPU what passes through it, too."""
 
 
 @dataclass(kw_only=True)
@@ -37,8 +37,9 @@ class EncodeLatents(Stage):
     lie in the member, `at` (share of what is cropped that is cut off at the left and at the top, of each; null: half).
     """
 
-    codec: Literal["cogvideox", "dct"] = "cogvideox"
-    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "dct" is weight-free."""
+    codec: Literal["cogvideox", "cogvideox-2b", "wan", "dct"] = "cogvideox"
+    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "cogvideox-2b" and "wan" are those of pretrained backbones; "dct" is
+    weight-free."""
     weights: str | None = None
     """A folder instead of the store's."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

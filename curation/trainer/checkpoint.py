@@ -8,7 +8,7 @@ import re
 import shutil
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,14 @@ class State:
     """AdamW, with its moments there."""
     average: dict[str, Tensor]
     """Trained parameter's name → its exponential moving average, float32, sharded as the parameter is."""
+    frozen: bool = True
+    """Whether the parameters that are not trained are in it, too; a pretrained backbone's are where they came from."""
 
     def tensors(self) -> dict[str, Any]:
         """By part and parameter; sharded ones as `DTensor`, so another number of processes may read them."""
         moments = {name: self.optimizer.state[p] for name, p in self.model.named_parameters() if p.requires_grad}
         return {
-            "model": {name: parameter.detach() for name, parameter in self.model.named_parameters()},
+            "model": {n: p.detach() for n, p in self.model.named_parameters() if self.frozen or p.requires_grad},
             "average": self.average,
             **{kind: {name: m[kind] for name, m in moments.items()} for kind in ("exp_avg", "exp_avg_sq")},
             "updates": next(iter(moments.values()))["step"].clone(),
@@ -209,14 +211,14 @@ def export(source: Path, file: Path) -> None:
             out.write(value.float().contiguous().numpy().tobytes())
 
 
-def fill(model: nn.Module, values: Weights, new: str = "") -> None:
-    """Load weights by name, into shards too, one whole tensor at a time. Parameters whose name contains `new` may be absent and
-    keep their start values.
+def fill(model: nn.Module, values: Weights, absent: Collection[str] = ()) -> None:
+    """Load weights by name, into shards too, one whole tensor at a time. Parameters that `absent` names may be missing and keep
+    their start values.
 
     Raises `TrainerError` when others are missing, too many or of another shape.
     """
     own: dict[str, Tensor] = dict(model.named_parameters())
-    wrong = [f"no {name}" for name in own if name not in values and not (new and new in name)]
+    wrong = [f"no {name}" for name in own if name not in values and name not in absent]
     wrong += [f"unknown {name}" for name in values if name not in own]
     for name, value in own.items():
         if name in values and values.shapes[name] != value.shape:

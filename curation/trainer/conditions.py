@@ -14,6 +14,7 @@ from curation.buckets import Bucket
 from curation.models.codecs import Codec, codec, pixels
 from curation.models.encoders import LENGTHS, ImageEncoder, TextEncoder, fit, image_encoder, padded, text_encoder, words_of
 from curation.shards.sidecar import Latents, Text
+from curation.trainer import backbones
 from curation.trainer.augment import Augment
 from curation.trainer.batch import Batch, Reference
 from curation.trainer.config import Config
@@ -34,6 +35,9 @@ class Conditions:
     """Those of the word that each image is bound to, [B,N,K,d_t]."""
     slots: torch.Tensor
     """Which slots hold an image, bool [B,N]."""
+    null: tuple[torch.Tensor, torch.Tensor] | None = None
+    """What stands for no text: embeddings [L,d_t] and mask [L] of the empty prompt, as pretrained backbones know it; None: zeros
+    that are not there."""
 
     def without(self, text: torch.Tensor | bool = False, images: torch.Tensor | bool = False) -> Conditions:
         """The same with text or images set to zero (PAPER.md §5), for all samples or for those that a bool [B] names.
@@ -41,10 +45,11 @@ class Conditions:
         The words an image is bound to are the prompt's, so they go with the text (not stated by the paper).
         """
         no_text, no_images = (torch.as_tensor(v, device=self.slots.device).expand(len(self.slots)) for v in (text, images))
+        null, there = self.null or (torch.zeros_like(self.text[0]), torch.zeros_like(self.text_mask[0]))
         return replace(
             self,
-            text=self.text.masked_fill(no_text[:, None, None], 0.0),
-            text_mask=self.text_mask & ~no_text[:, None],
+            text=torch.where(no_text[:, None, None], null, self.text),
+            text_mask=torch.where(no_text[:, None], there, self.text_mask),
             words=self.words.masked_fill((no_text | no_images)[:, None, None, None], 0.0),
             images=self.images.masked_fill(no_images[:, None, None, None], 0.0),
             slots=self.slots & ~no_images[:, None],
@@ -52,13 +57,14 @@ class Conditions:
 
     def keywords(self, cut: bool = True) -> dict[str, Any]:
         """As the model's arguments: cut to the longest text and the most images of the batch, and without a mask that hides
-        nothing, so that attention is over what is there. Waits for the device. Uncut, shapes are always the same."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        nothing, so that attention is over what is there. Waits for the device. Uncut, shapes are always the same. Text that
+        `null` stands in for stays whole: who knows an empty prompt reads the padding, too."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "null"}
         if not cut:
             return given
         tokens, slots = self.text_mask.sum(1), self.slots.sum(1)  # both are filled from the first on
         (length, shortest), (count, least) = (torch.stack([n.max(), n.min()]).tolist() for n in (tokens, slots))
-        length, count = max(1, length), max(1, count)
+        length, count = max(1, length) if self.null is None else self.text.shape[1], max(1, count)
         return {
             "text": self.text[:, :length],
             "text_mask": None if shortest == length else self.text_mask[:, :length],
@@ -82,8 +88,17 @@ class Encoding(Protocol):
 class Conditioner:
     """The frozen encoders at work: `slots` images a sample at most, each bound to `words` tokens of the prompt."""
 
-    def __init__(self, encoders: Encoding, slots: int, words: int, augment: Augment | None = None):
+    def __init__(
+        self,
+        encoders: Encoding,
+        slots: int,
+        words: int,
+        augment: Augment | None = None,
+        null: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ):
+        """`null`: as of `Conditions`."""
         self.encoders, self.image, self.slots, self.words, self.augment = encoders, encoders.image, slots, words, augment
+        self.null = null
 
     @torch.no_grad()
     def __call__(
@@ -110,7 +125,7 @@ class Conditioner:
             rows, columns = (torch.tensor(index, device=device) for index in zip(*filled, strict=True))
             slots[rows, columns] = True
             images[rows, columns] = self.image(fit(pictures, self.image.side)).to(images.dtype)
-        return Conditions(tokens.embeddings, tokens.mask, images, words, slots)
+        return Conditions(tokens.embeddings, tokens.mask, images, words, slots, self.null)
 
     def _picture(self, reference: Reference, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
         picture = reference.image.to(device).float() / 255
@@ -131,13 +146,20 @@ class Parts:
         _agree("encoder", text.facts["encoder"] if text else None, names.text_identity())
         with _one_line():
             self.image = image_encoder(names.image, device, *names.folder("image"), dtype=self._kind)
+        self.schedule = backbones.schedule(config.model)
         self.size = config.model.size_with(
             channels=latents.facts["channels"] if latents else self.codec.channels,
             text_dim=text.facts["dim"] if text else self.text.dim,
             image_dim=self.image.dim,
             image_tokens=self.image.tokens,
         )
-        self.conditioner = Conditioner(self, self.size.slots, self.size.words, config.augment)
+        null = None
+        if config.model.backbone != "own":
+            empty = self.text([""])
+            null = empty.embeddings[0], empty.mask[0]
+            if text:
+                del self.text  # no more captions come; a video to be made loads it again
+        self.conditioner = Conditioner(self, self.size.slots, self.size.words, config.augment, null)
 
     @cached_property
     def text(self) -> TextEncoder:

@@ -12,6 +12,7 @@ from curation import recipe
 from curation.models import codecs, encoders, weights
 from curation.store import store
 from curation.store.weights import weights_digest
+from curation.trainer import backbones
 from curation.trainer.augment import Augment
 from curation.trainer.data import Data
 from curation.trainer.distributed import Parallel
@@ -28,8 +29,8 @@ Count = Annotated[int, Field(ge=1)]
 class Encoders:
     """The frozen networks around the transformer, by name."""
 
-    text: Literal["minilm", "t5", "clip"] = "t5"
-    """Not named by the papers."""
+    text: Literal["minilm", "t5", "clip", "umt5", "t5-cogvideox"] = "t5"
+    """Not named by the papers. "umt5" is Wan's; "t5-cogvideox" is T5 as CogVideoX reads it, padding and all."""
     text_weights: str | None = None
     """A folder instead of the store's."""
     text_length: Annotated[int, Field(ge=2)] | None = None
@@ -38,8 +39,9 @@ class Encoders:
     """PAPER.md §4: DINOv2 ViT-L/14 is V2's; "patches" is weight-free."""
     image_weights: str | None = None
     """A folder instead of the store's."""
-    codec: Literal["cogvideox", "dct"] = "cogvideox"
-    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "dct" is weight-free."""
+    codec: Literal["cogvideox", "cogvideox-2b", "wan", "dct"] = "cogvideox"
+    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "cogvideox-2b" and "wan" are those of pretrained backbones; "dct" is
+    weight-free."""
     codec_weights: str | None = None
     """A folder instead of the store's."""
 
@@ -84,7 +86,8 @@ class Training:
     """Steps in which the learning rate rises linearly; then it stays. V1: 10,000 in stage I, 5,000 in III; V2: 1,000 in II."""
     layers: Layers = "all"
     """What is trained: V1's stage I has no personalization layers ("backbone"), its II trains only them, its III all. V2's stage
-    II trains only them for 10,000 steps, then all: two recipes, the second with the first as its `start`."""
+    II trains only them for 10,000 steps, then all: two recipes, the second with the first as its `start`. "lora": they and the
+    adapters of `model.lora`."""
     start: str | None = None
     """Where the weights come from: an earlier stage's output, a checkpoint or a safetensors file. It gives its averaged weights;
     the optimiser starts anew. The personalization layers may be absent from it: their gates start at zero."""
@@ -157,6 +160,11 @@ class Config:
     sampling: Sampling
     path: Path = Path()
 
+    def models(self, encoders: bool = True) -> tuple[str, ...]:
+        """Names in the store of what this needs, with the encoders or without."""
+        backbone = self.model.backbone != "own" and self.model.backbone_weights is None
+        return (*(self.encoders.models() if encoders else ()), *([self.model.backbone] if backbone else []))
+
 
 SECTIONS: dict[str, type] = {
     "model": Architecture,
@@ -178,4 +186,5 @@ def load(path: str | Path) -> Config:
     config = Config(**recipe.sections(file, SECTIONS), path=file)
     if config.references.slots > config.model.slots:
         raise TrainerError(f"{file}: references.slots: {config.references.slots}, but model.slots: {config.model.slots}")
+    backbones.check(config)
     return config

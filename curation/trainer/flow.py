@@ -33,6 +33,22 @@ def draw_times(n: int, generator: torch.Generator, shift: float = 1.0, mean: flo
     return shifted(torch.sigmoid(mean + std * torch.randn(n, generator=generator, device=generator.device)), shift)
 
 
+class Schedule:
+    """The times a transformer is trained at, and those by which it makes videos; rectified flow's."""
+
+    def draw(self, n: int, generator: torch.Generator, shift: float) -> Tensor:
+        """Times [n] to train at."""
+        return draw_times(n, generator, shift)
+
+    def nearest(self, t: Tensor) -> Tensor:
+        """Of times [B] those nearest to them that it is trained at."""
+        return t
+
+    def times(self, count: int, shift: float) -> Tensor:
+        """The `count` + 1 times between the sampler's steps, float32, from 1 to 0."""
+        return shifted(torch.linspace(1, 0, count + 1, dtype=torch.float64), shift).to(torch.float32)
+
+
 def noised(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """z_t = (1 − t)·x₀ + t·ε of latents [B,C,T,H,W] at times [B]."""
     t = _wide(t, x0)
@@ -127,10 +143,16 @@ def guided(
 
 @torch.no_grad()
 def steps(
-    velocity: Velocity, noise: Tensor, count: int, shift: float, guidance: Guidance, self_conditioning: bool = True
+    velocity: Velocity,
+    noise: Tensor,
+    count: int,
+    shift: float,
+    guidance: Guidance,
+    self_conditioning: bool = True,
+    schedule: Schedule | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Walk from noise [B,C,T,H,W] at t = 1 to t = 0 in `count` Euler steps; yields (z, estimate of x₀) after each."""
-    times = shifted(torch.linspace(1, 0, count + 1, dtype=torch.float64), shift).to(torch.float32)
+    times = (schedule or Schedule()).times(count, shift)
     z = noise
     self_conds: dict[Condition, Tensor] = {}
     for now, then in zip(times[:-1], times[1:], strict=True):
@@ -150,8 +172,9 @@ def sample(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
     self_conditioning: bool = True,
+    schedule: Schedule | None = None,
 ) -> Tensor:
     """Latents [B,C,T,H,W], float32, of new videos. The noise is the generator's: a CPU's is the same everywhere."""
     noise = torch.randn(shape, generator=generator, device=generator.device).to(device)
-    *_, (z, _) = steps(velocity, noise, count, shift, guidance, self_conditioning)
+    *_, (z, _) = steps(velocity, noise, count, shift, guidance, self_conditioning, schedule)
     return z

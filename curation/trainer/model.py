@@ -24,7 +24,9 @@ PATCH = (1, 2, 2)
 """Latent frames, rows and columns in a token (PAPER.md §4)."""
 PERSONALIZATION = "personalization"
 """What the names of all parameters contain that turn reference images into video; the others are the backbone's."""
-Layers = Literal["all", "backbone", "personalization"]
+ADAPTER = "lora_"
+"""What those of adapters on a pretrained backbone contain."""
+Layers = Literal["all", "backbone", "personalization", "lora"]
 Context = tuple[Tensor, Tensor | None]
 """Tokens [B, L, channels] and which of them are there, bool [B, L]; None: all."""
 Checkpointing = Literal["none", "full", "selective"]
@@ -39,6 +41,13 @@ Count = Annotated[int, Field(ge=1)]
 class Architecture:
     """The transformer of a recipe. What it meets, channels of latents, text and images, comes from the encoders (`size_with`)."""
 
+    backbone: Literal["own", "wan2.1-1.3b", "wan2.1-14b", "cogvideox-2b", "cogvideox-5b"] = "own"
+    """The transformer: the papers', or a pretrained one of diffusers' with personalization layers after its blocks. Of the other
+    knobs slots, words, personalization, use_words, dropout (of the new layers) and checkpointing are then its too."""
+    backbone_weights: str | None = None
+    """A folder that diffusers saved, of the whole pipeline or its transformer, instead of the store's."""
+    lora: Count | None = None
+    """Rank of low-rank adapters on a pretrained backbone's attention, for training.layers: lora; null: none."""
     size: Name = "paper"
     """Width, blocks and heads by name (`SIZES`); the next three replace one of them."""
     width: Count | None = None
@@ -81,7 +90,8 @@ class Architecture:
         width, blocks, heads = SIZES[self.size]
         own = {"width": self.width or width, "blocks": self.blocks or blocks, "heads": self.heads or heads}
         met = {"channels": channels, "text_dim": text_dim, "image_dim": image_dim, "image_tokens": image_tokens}
-        return Size(**{**vars(self), **own, **met})
+        given = self.self_conditioning and self.backbone == "own"  # the pretrained ones have no channels for it
+        return Size(**{**vars(self), **own, **met, "self_conditioning": given})
 
 
 @dataclass(kw_only=True)
@@ -310,9 +320,11 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def parameters_of(model: nn.Module, layers: Layers) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and parameters of the personalization layers with their binding, of the backbone, or all."""
+    """Names and parameters of the personalization layers with their binding, of these and adapters ("lora"), of the backbone, or
+    all."""
     for name, parameter in model.named_parameters():
-        if layers == "all" or (PERSONALIZATION in name) == (layers == "personalization"):
+        new = PERSONALIZATION in name or (layers == "lora" and ADAPTER in name)
+        if layers == "all" or new == (layers != "backbone"):
             yield name, parameter
 
 

@@ -39,7 +39,7 @@ def train(name: str, shards: list[str], out: Path, address: str | None, sidecars
     for run in runs:
         clips.ledgers(run.where)  # raises where there are none
     if int(os.environ.get("RANK", "0")) == 0:
-        store.fetch(config.encoders.models() if not sidecars else ())
+        store.fetch(config.models(encoders=not sidecars))
     if address:
         ray_train.run(config, shards, out, address, sidecars)
     else:
@@ -82,12 +82,14 @@ def identity(config: Config) -> dict[str, Any]:
     for name, free in FREE.items():
         sections[name] = {k: v for k, v in sections[name].items() if k not in free}
     own = {name: value for name, value in sections["encoders"].items() if name.endswith("_weights") and value}
-    models: dict[str, str] = {**store.hashes(config.encoders.models())}
+    own |= {"backbone_weights": folder} if (folder := config.model.backbone_weights) else {}
+    models: dict[str, str] = {**store.hashes(config.models())}
     for name, folder in own.items():
         try:
             models[name] = weights_digest(folder)
         except OSError as error:
-            raise TrainerError(f"{config.path}: encoders.{name}: {error}") from error
+            section = "model" if name == "backbone_weights" else "encoders"
+            raise TrainerError(f"{config.path}: {section}.{name}: {error}") from error
     return {**sections, "models": models}
 
 
@@ -106,7 +108,7 @@ def sample(
     import torch
 
     from curation.console import say
-    from curation.trainer import checkpoint
+    from curation.trainer import backbones, checkpoint
     from curation.trainer import sample as sampling
     from curation.trainer.conditions import Parts
     from curation.trainer.model import DiT
@@ -124,14 +126,15 @@ def sample(
     else:
         raise TrainerError("say what is to be seen: --prompt, or --shards for a clip's own caption and references")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    store.fetch(config.encoders.models())
+    store.fetch(config.models())
     parts = Parts(config, device)
     half = config.training.precision == "bf16"
-    with torch.device("meta"):
-        model = DiT(parts.size).eval()
-    if half:
-        model.blocks.bfloat16()  # as they are gathered in training
-    checkpoint.fill(model.to_empty(device=device), checkpoint.weights(weights))
+    model = backbones.build(config, parts).eval()
+    if isinstance(model, DiT):
+        if half:
+            model.blocks.bfloat16()  # as they are gathered in training
+        model.to_empty(device=device)
+    checkpoint.fill(model.to(device), checkpoint.weights(weights), backbones.given(model))
     maker = sampling.Maker(parts, model, config.sampling, lambda: torch.autocast(device.type, torch.bfloat16, enabled=half))
     video = maker(caption, references, bucket, seed)
     sampling.publish(output, video, config.data.fps, caption, references, true)

@@ -63,6 +63,7 @@ class Maker:
             generator=generator(seed, caption, "noise"),
             device=self.parts.device,
             self_conditioning=self.parts.size.self_conditioning,
+            schedule=self.parts.schedule,
         )
         return pictures(self.parts.codec.decode(latents))[0].cpu()
 

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from curation.buckets import Bucket
 from curation.console import say
-from curation.trainer import checkpoint, flow
+from curation.trainer import backbones, checkpoint, flow
 from curation.trainer.batch import Batch
 from curation.trainer.clips import Clips
 from curation.trainer.conditions import Parts
@@ -29,7 +29,7 @@ from curation.trainer.distributed import Process, joined, local, parallelize
 from curation.trainer.errors import Stopped, TrainerError
 from curation.trainer.flops import step_flops
 from curation.trainer.log import Log, not_trained_on
-from curation.trainer.model import PERSONALIZATION, DiT, count_parameters, freeze
+from curation.trainer.model import ADAPTER, PERSONALIZATION, DiT, count_parameters, freeze
 from curation.trainer.plan import Plan
 from curation.trainer.seeds import generator, seed
 from curation.trainer.validate import Validator
@@ -86,13 +86,16 @@ class Trainer:
         self.knobs = knobs = config.training
         found = checkpoint.steps(out)
         self.step = found[-1] if found else 0
-        with torch.device("meta"):
-            self.model = DiT(parts.size)
+        self.model = backbones.build(config, parts)
         freeze(self.model, knobs.layers)
         parallelize(self.model, list(self.model.blocks), process, knobs.parallel, knobs.precision == "bf16")
-        self.model.to_empty(device=process.device).initialise(knobs.seed)
+        if isinstance(self.model, DiT):
+            self.model.to_empty(device=process.device).initialise(knobs.seed)
+        else:
+            self.model.to(process.device)
         if knobs.start and not found:
-            checkpoint.fill(self.model, checkpoint.weights(Path(knobs.start)), new=PERSONALIZATION)
+            absent = {name for name, _ in self.model.named_parameters() if PERSONALIZATION in name or ADAPTER in name}
+            checkpoint.fill(self.model, checkpoint.weights(Path(knobs.start)), absent | backbones.given(self.model))
         self.optimizer = adamw(self.model, knobs)
         self.trained = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         self.average = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
@@ -174,7 +177,7 @@ class Trainer:
         often = torch.tensor([knobs.drop_text, knobs.drop_images, knobs.self_conditioning])
         drop_text, drop_images, given = (torch.stack([torch.rand(3, generator=g) for g in drawn]) < often).T.to(device)
         shift = knobs.shift or flow.resolution_shift(self.model.tokens(x0.shape))
-        t = torch.cat([flow.draw_times(1, g, shift) for g in drawn]).to(device)
+        t = torch.cat([self.parts.schedule.draw(1, g, shift) for g in drawn]).to(device)
         noise = torch.stack([torch.randn(x0.shape[1:], generator=g) for g in drawn]).to(device)
         conditions = self.parts.conditioner(batch.captions, batch.references, drawn, batch.text)
         told = conditions.without(text=drop_text, images=drop_images).keywords(cut=not knobs.compile)
@@ -218,7 +221,7 @@ class Trainer:
             value.copy_(values[name])
 
     def _state(self) -> checkpoint.State:
-        return checkpoint.State(self.model, self.optimizer, self.average)
+        return checkpoint.State(self.model, self.optimizer, self.average, frozen=isinstance(self.model, DiT))
 
     def _due(self) -> bool:
         """By the leading process's clock."""
@@ -247,7 +250,10 @@ class Trainer:
 
     def _flops(self, batch: Batch) -> float:
         """Of one step on a batch, in this process."""
-        whole = step_flops(self.parts.size, len(batch.keys), self.tokens(batch.bucket), self.parts.text_length)
+        if isinstance(self.model, backbones.Backbone):
+            whole = len(batch.keys) * self.model.step_flops(self.parts.shape(batch.bucket), self.parts.text_length)
+        else:
+            whole = step_flops(self.parts.size, len(batch.keys), self.tokens(batch.bucket), self.parts.text_length)
         return whole / self.process.context
 
     def tokens(self, bucket: Bucket) -> int:

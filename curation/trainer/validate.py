@@ -168,7 +168,7 @@ class Validator:
         told = self.parts.conditioner(batch.captions, batch.references, None, batch.text).keywords()
         errors = []
         for time in self.knobs.times:
-            t = torch.full((len(x0),), time, device=x0.device)
+            t = self.parts.schedule.nearest(torch.full((len(x0),), time, device=x0.device))
             with autocast():
                 velocity = model(flow.noised(x0, noise, t), t, **told)
             errors.append((velocity - flow.target(x0, noise)).square().flatten(1).mean(1).sum())

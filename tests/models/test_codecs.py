@@ -9,6 +9,7 @@ import torch
 from curation.models import dct
 from curation.models.codecs import CHANNELS, codec
 from tests.models.frames import frames
+from tests.tiny import backbones
 from tests.tiny import encoders as tiny
 
 pytestmark = [pytest.mark.trainer, pytest.mark.usefixtures("one_thread")]
@@ -153,6 +154,31 @@ def test_cogvideox_is_the_librarys_own_with_its_scaling_factor(cogvideox):
     assert pixels.shape == video.shape and not latents.requires_grad
 
 
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("weights") / "wan"
+    backbones.wan_vae().save_pretrained(folder)
+    return codec("wan", "cpu", str(folder))
+
+
+def test_wan_is_the_librarys_own_with_each_channels_mean_and_deviation(wan):
+    video = noise(1, 3, 5, 16, 24)
+    latents = wan.encode(video)
+    assert latents.shape == (1, 4, 2, 2, 3) == (1, *wan.shape(5, 16, 24))
+    with torch.no_grad():
+        mode = wan.network.encode(video).latent_dist.mode()
+        decoded = wan.network.decode(mode).sample
+    for channel, (mean, std) in enumerate(zip([0.5, -0.25, 0.0, 1.0], [2.0, 1.5, 1.0, 0.5], strict=True)):
+        torch.testing.assert_close(latents[:, channel], (mode[:, channel] - mean) / std)
+    torch.testing.assert_close(wan.decode(latents), decoded, atol=1e-5, rtol=1e-5)
+
+
+def test_wan_knows_nothing_of_later_frames_and_takes_one_clip_at_a_time(wan):
+    video = noise(2, 3, 9, 16, 16)
+    torch.testing.assert_close(wan.encode(video)[:, :, :2], wan.encode(video[:, :, :5]))
+    assert torch.equal(wan.encode(video)[1:], wan.encode(video[1:]))
+
+
 def test_a_clip_has_the_same_latents_in_any_batch(cogvideox):
     video = noise(3, 3, 9, 16, 16)
     assert torch.equal(cogvideox.encode(video)[1:2], cogvideox.encode(video[1:2]))
@@ -168,7 +194,7 @@ def test_autocast_stays_outside(clips):
 
 def test_names_and_weights_that_are_wrong_are_said_in_one_line(tmp_path):
     for call, message in [
-        (lambda: codec("wan", "cpu"), "no codec 'wan'; known: dct, cogvideox"),
+        (lambda: codec("nothing", "cpu"), "no codec 'nothing'; known: dct, cogvideox, cogvideox-2b, wan"),
         (lambda: codec("dct", "cpu", channels=769), "1 to 768"),
         (lambda: codec("cogvideox", "cpu", str(tmp_path / "none")), "cannot be loaded"),
     ]:

@@ -58,6 +58,19 @@ def test_a_prompt_is_encoded_as_the_library_does_without_padding(name, weights):
     torch.testing.assert_close(found.embeddings[1, : len(expected)], expected, atol=2e-5, rtol=1e-4)
 
 
+def test_cogvideox_reads_the_padding_as_its_pipeline_does(weights):
+    """Embeddings of all L tokens, 226 by default, without a mask; what fills them up is no zero. Words are found."""
+    encoder_of("t5", weights)
+    encoder = text_encoder("t5-cogvideox", "cpu", str(weights / "t5"), length=40)
+    found = encoder([CAPTION, ""])
+    ids = encoder._tokenizer([CAPTION, ""], padding="max_length", max_length=40, return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = encoder._network(ids)[0]
+    torch.testing.assert_close(found.embeddings, expected)
+    assert found.mask.all() and found.embeddings.any(2).all()
+    assert words_of(found, [[WOMAN], [None]], 2)[0].any() and LENGTHS["t5-cogvideox"] == 226
+
+
 @pytest.mark.parametrize("name", ["minilm", "t5", "clip"])
 @pytest.mark.parametrize("caption", ["", " ", "😀", "naïve 😀 woman", "дом 家", "\n\t", LONG, "a" * 500])
 def test_odd_captions_are_encoded(name, caption, weights):
