@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curation import recipe
+from curation import buckets, recipe
 from curation.models import codecs, encoders
 from curation.store import store
 from curation.trainer.augment import Augment
 from curation.trainer.data import Data
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Sampling
-from curation.trainer.model import Architecture, Layers
+from curation.trainer.model import PATCH, Architecture, Layers
 from curation.trainer.references import References
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -36,10 +36,10 @@ class Encoders:
     """PAPER.md §4: DINOv2 ViT-L/14 is V2's; "patches" is weight-free."""
     image_weights: str | None = None
     """A folder instead of the store's."""
-    codec: Literal["cogvideox", "dct"] = "cogvideox"
-    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "dct" is weight-free."""
+    codec: Literal["cogvideox", "magvit", "dct"] = "cogvideox"
+    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's, MAGVIT V1's; "dct" is weight-free."""
     codec_weights: str | None = None
-    """A folder instead of the store's."""
+    """A folder instead of the store's; "magvit" needs one, `RUN/model` of `curation train-codec`."""
     cache: bool = False
     """Keep captions' embeddings and videos' latents beside the shards; each clip then gives the same frames in every epoch."""
 
@@ -50,7 +50,7 @@ class Encoders:
     def folders(self) -> list[tuple[Path, str] | tuple[()]]:
         """Of text, image and codec: the folder of weights and its digest, fetched now if need be; nothing where none are needed.
         Raises `StoreError`."""
-        return [store.folder_of(entry, own) if entry else () for entry, own in self._wanted()]
+        return [store.folder_of(entry, own) if entry is not None else () for entry, own in self._wanted()]
 
     def _wanted(self) -> list[tuple[str | None, str | None]]:
         """Of text, image and codec: the store's entry, if there is one, and the user's own folder."""
@@ -133,12 +133,23 @@ SECTIONS: dict[str, type] = {
 }
 
 
+def file_of(path: str | Path) -> Path:
+    """A recipe's file by its path, or by its name in workflows/."""
+    named = recipe.WORKFLOWS / f"{path}.yaml"
+    return named if not Path(path).exists() and named.exists() else Path(path)
+
+
 def load(path: str | Path) -> Config:
     """Read and check a training recipe, a path or a name in workflows/. Raises `RecipeError`; imports nothing heavy but torch."""
-    given = Path(path)
-    named = recipe.WORKFLOWS / f"{path}.yaml"
-    file = named if not given.exists() and named.exists() else given
+    file = file_of(path)
     config = Config(**recipe.sections(file, SECTIONS), path=file)
     if config.references.slots > config.model.slots:
         raise TrainerError(f"{file}: references.slots: {config.references.slots}, but model.slots: {config.model.slots}")
+    if config.encoders.codec == "magvit" and config.encoders.codec_weights is None:
+        raise TrainerError(f"{file}: encoders.codec_weights: magvit has no public weights; `curation train-codec` makes them")
+    kind = codecs.KINDS[config.encoders.codec]
+    try:
+        buckets.check(config.data.table(), kind.step, kind.strides[1] * PATCH[1])
+    except ValueError as error:
+        raise TrainerError(f"{file}: data.buckets with encoders.codec {config.encoders.codec}: {error}") from error
     return config
