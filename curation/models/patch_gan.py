@@ -25,7 +25,11 @@ class PatchGan(nn.Module):
         widths = [width * min(8, 2**n) for n in range(layers + 1)]
         parts: list[nn.Module] = [nn.Conv3d(3, widths[0], (3, 4, 4), (1, 2, 2), 1), nn.LeakyReLU(0.2)]
         for inner, outer in zip(widths, widths[1:], strict=False):
-            parts += [nn.Conv3d(inner, outer, (3, 4, 4), 2, 1), nn.GroupNorm(min(32, outer), outer), nn.LeakyReLU(0.2)]
+            parts += [
+                nn.Conv3d(inner, outer, (3, 4, 4), 2, 1),
+                nn.GroupNorm(max(1, min(32, outer // 8)), outer),
+                nn.LeakyReLU(0.2),
+            ]
         self.layers = nn.Sequential(*parts, nn.Conv3d(widths[-1], 1, 3, 1, 1))
         self.register_buffer("real", torch.zeros(()))
         self.register_buffer("fake", torch.zeros(()))
