@@ -37,11 +37,11 @@ class Bucket:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     frames: Annotated[int, Field(ge=1)]
-    """Frames at the loader's rate, ≡ 1 mod 4 (the papers': mod 8)."""
+    """Frames at the loader's rate, ≡ 1 mod 4 or 8, as the codec takes them (the papers': mod 8)."""
     width: Annotated[int, Field(ge=SIDE_STEP)]
-    """Pixels, a multiple of 16."""
+    """Pixels, a multiple of 16 ("magvit": 32)."""
     height: Annotated[int, Field(ge=SIDE_STEP)]
-    """Pixels, a multiple of 16."""
+    """Pixels, a multiple of 16 ("magvit": 32)."""
     batch: Annotated[int, Field(ge=1)] = 1
     """Clips per step, over all processes, however many they are."""
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -66,18 +66,21 @@ Buckets = Annotated[Annotated[list[Bucket], Tag("list")] | Annotated[Literal["v1
 """Of a recipe: a list, or the name of one of `TABLES`."""
 
 
-def check(buckets: Sequence[Bucket]) -> None:
-    """Raises `ValueError` unless there are buckets, at most 64, and every shape can be encoded and stands once."""
+def check(buckets: Sequence[Bucket], frames_step: int = FRAMES_STEP, side_step: int = SIDE_STEP) -> None:
+    """Raises `ValueError` unless there are buckets, at most 64, and every shape can be encoded and stands once.
+
+    `frames_step`: frames are one more than a multiple of it; `side_step`: sides are one; both by the codec and the patches.
+    """
     if not buckets:
         raise ValueError("no buckets: name at least one {frames, width, height, batch, weight}")
     if len(buckets) > MOST:
         raise ValueError(f"{len(buckets)} buckets: there are at most {MOST}")
     for bucket in buckets:
-        if bucket.frames % FRAMES_STEP != 1:
-            near = bucket.frames // FRAMES_STEP * FRAMES_STEP + 1
-            raise ValueError(f"bucket {bucket.name}: {bucket.frames} frames are not 1 more than a multiple of 4; {near} are")
-        if bucket.width % SIDE_STEP or bucket.height % SIDE_STEP:
-            raise ValueError(f"bucket {bucket.name}: sides must be multiples of {SIDE_STEP}")
+        if bucket.frames % frames_step != 1:
+            near, many = bucket.frames // frames_step * frames_step + 1, f"{bucket.frames} frames"
+            raise ValueError(f"bucket {bucket.name}: {many} are not 1 more than a multiple of {frames_step}; {near} are")
+        if bucket.width % side_step or bucket.height % side_step:
+            raise ValueError(f"bucket {bucket.name}: sides must be multiples of {side_step}")
     names = [b.name for b in buckets]
     if doubled := next((n for n in names if names.count(n) > 1), None):
         raise ValueError(f"bucket {doubled} stands twice")

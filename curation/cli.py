@@ -230,6 +230,18 @@ def train(
     runs.train(config, shards, output, address, sidecars or [])
 
 
+@app.command(name="train-codec")
+def train_codec(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="a codec's recipe: a YAML file or a name in workflows/")],
+    shards: Annotated[list[str], typer.Option(help="a run, a folder of shards or an index; PATH=WEIGHT mixes several of them")],
+    output: Annotated[Path, typer.Option(help="model/ for `encoders.codec_weights`, samples/, log.jsonl, state.pt")],
+) -> None:
+    """Train V1's autoencoder, MAGVIT, on finished shards, in this process or torchrun's; goes on where it was stopped."""
+    from curation.trainer import codec_train
+
+    codec_train.train(config, shards, output)
+
+
 @app.command()
 def sample(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],

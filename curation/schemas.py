@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation import columns, ledger, recipe
 from curation.run import plan
 from curation.shards.clip import Clip
-from curation.trainer import config
+from curation.trainer import codec_config, config
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TYPES = {
@@ -29,7 +29,8 @@ def all_schemas() -> dict[str, dict[str, Any]]:
         "ledger.schema.json": _table(ledger.SCHEMA, "ledger", "One row of shards/shard-GGGGG-NNNN.parquet"),
         "plan.schema.json": _table(plan.SCHEMA, "plan", "One row of plan/part-NNNNN.parquet"),
         "recipe.schema.json": _recipe(),
-        "training.schema.json": _training(),
+        "training.schema.json": _sections(config.SECTIONS, "training recipe", "workflows/train-*.yaml, but those of codecs"),
+        "codec.schema.json": _sections(codec_config.SECTIONS, "codec recipe", "workflows/train-codec*.yaml"),
     }
 
 
@@ -71,17 +72,17 @@ def _recipe() -> dict[str, Any]:
     }
 
 
-def _training() -> dict[str, Any]:
+def _sections(sections: dict[str, Any], title: str, description: str) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     properties = {}
-    for name, cls in config.SECTIONS.items():
+    for name, cls in sections.items():
         schema = recipe.adapter(cls).json_schema()
         definitions |= schema.pop("$defs", {})
         properties[name] = schema
     return {
         "$schema": DRAFT,
-        "title": "training recipe",
-        "description": "workflows/train-*.yaml",
+        "title": title,
+        "description": description,
         "type": "object",
         "properties": properties,
         "required": [name for name, schema in properties.items() if schema.get("required")],

@@ -27,7 +27,14 @@ NOTES = "`PAPER.md` and `FEASIBILITY.md` are the project's notes on the papers a
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, and the schemas themselves beside them."""
-    pages = {"recipe.md": stages(), "training.md": training(), "sample.md": sample(), "ledger.md": tables(), "cli.md": commands()}
+    pages = {
+        "recipe.md": stages(),
+        "training.md": training(),
+        "codec.md": codec(),
+        "sample.md": sample(),
+        "ledger.md": tables(),
+        "cli.md": commands(),
+    }
     schemas = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*.json")}
     for name, content in {**pages, **schemas}.items():
         files.append(File.generated(config, f"reference/{name}", content=content))
@@ -84,8 +91,16 @@ def stages() -> str:
 
 
 def training() -> str:
-    found = schema("training")
-    parts = [f"# Training recipe\n\nGenerated from the code; the same as a [JSON Schema](training.schema.json). {NOTES}"]
+    return sections("training", "Training recipe")
+
+
+def codec() -> str:
+    return sections("codec", "Codec recipe")
+
+
+def sections(name: str, title: str) -> str:
+    found = schema(name)
+    parts = [f"# {title}\n\nGenerated from the code; the same as a [JSON Schema]({name}.schema.json). {NOTES}"]
     parts += [section(name, node) for name, node in found["properties"].items()]
     return "\n\n".join([*parts, *(section(name, node) for name, node in found["$defs"].items())])
 

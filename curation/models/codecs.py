@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.models import dct
+from curation.models import dct, magvit
 from curation.models.pretrained import frozen, loaded
 from curation.models.weights import CODECS
 
+CHUNK = 8 * 1024 * 576
+"""Pixels that "magvit" has in hand at once, whole frames and at least 8 of them."""
 CHANNELS = 64
 """Coefficients that "dct" keeps of 768. Measured on 63 real clips (`benchmarks/codec.py`), median and 10 % quantile of the PSNR:
 64×64 30.9 and 26.3 dB, 128×128 32.9 and 27.2, 256×144 33.4 and 28.3, 512×288 35.4 and 30.8; 48 give 29.4 dB at 64×64. Root mean
@@ -20,12 +22,13 @@ square of the latents: 1.15, 1.02, 0.95 and 0.84."""
 
 
 class Codec(ABC):
-    """What all codecs share: 4×8×8 pixels of RGB become one latent of `channels` numbers of roughly unit variance.
+    """What all codecs share: `strides` pixels of RGB become one latent of `channels` numbers of roughly unit variance.
 
-    The first frame is a latent frame of its own, every four that follow are one.
+    The first frame is a latent frame of its own, every `strides[0]` that follow are one.
     """
 
     strides = (4, 8, 8)
+    """Frames, height, width."""
     channels: int
     step: int
     """Frames must be one more than a multiple of it."""
@@ -34,13 +37,14 @@ class Codec(ABC):
 
     def shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """C, T, H, W of the latents of a clip. Raises `ValueError` for sizes the codec cannot take."""
-        if frames < 1 or frames % self.step != 1 % self.step or height % 8 or width % 8 or not height * width:
-            fits = f"1 + {self.step}·n frames and sides that are multiples of 8"
+        time, down, across = self.strides
+        if frames < 1 or frames % self.step != 1 % self.step or height % down or width % across or not height * width:
+            fits = f"1 + {self.step}·n frames and sides that are multiples of {down}"
             raise ValueError(f"the codec takes {fits}, not {frames} frames of {width}×{height}")
-        return self.channels, 1 + (frames - 1) // 4, height // 8, width // 8
+        return self.channels, 1 + (frames - 1) // time, height // down, width // across
 
     def encode(self, video: Tensor) -> Tensor:
-        """float [B,3,F,H,W] in [−1, 1] → float32 [B,C,1+(F−1)/4,H/8,W/8]. Raises `ValueError` for other shapes."""
+        """float [B,3,F,H,W] in [−1, 1] → float32 [B,C,T,H,W], see `shape`. Raises `ValueError` for other shapes."""
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(f"a video is [B,3,F,H,W], not {list(video.shape)}")
         self.shape(*video.shape[2:])
@@ -52,7 +56,8 @@ class Codec(ABC):
         if latents.ndim != 5 or latents.shape[1] != self.channels:
             raise ValueError(f"latents are [B,{self.channels},T,H,W], not {list(latents.shape)}")
         _, _, frames, height, width = latents.shape
-        self.shape(4 * frames - 3, 8 * height, 8 * width)
+        time, down, across = self.strides
+        self.shape(1 + time * (frames - 1), down * height, across * width)
         with frozen(latents.device):
             return self._decode(latents)
 
@@ -143,6 +148,44 @@ class Wan(Codec):
         return self.network.decode((latents * self.std + self.mean).to(self.network.dtype)).sample.float()
 
 
+class Magvit(Codec):
+    """V1's autoencoder, from a folder that `curation train-codec` wrote: causal, 1 + 8·n frames, one clip at a time, in chunks.
+
+    The latent is the posterior's mean (not stated by the paper), each channel less its mean and over its standard deviation in
+    training. Memory depends on a frame's size alone: of 1024×576 in float32 the chunks leave each other
+    1.6 GB to encode and 3.1 GB to decode (counted on the meta device), whatever the length.
+    """
+
+    strides = magvit.STRIDES
+    step = magvit.STRIDES[0]
+
+    def __init__(self, network: magvit.Magvit, identity: str):
+        self.network, self.identity, self.channels = network, identity, network.size.channels
+        self.mean, self.std = (
+            value.float().view(-1, 1, 1, 1) for value in (network.mean, network.variance.clamp(min=1e-8).sqrt())
+        )
+
+    def _encode(self, video: Tensor) -> Tensor:
+        chunk = self._chunk(video.shape[3], video.shape[4])
+        kind = self.network.end.weight.dtype
+        latents = [self.network.encode(clip.to(kind), chunk).mean.float() for clip in video.split(1)]
+        return (torch.cat(latents) - self.mean) / self.std
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        chunk = self._chunk(*(16 * side for side in latents.shape[3:])) // self.step
+        kind = self.network.end.weight.dtype
+        clips = (latents.float() * self.std + self.mean).to(kind)
+        return torch.cat([self.network.decode(clip, chunk).float() for clip in clips.split(1)])
+
+    def _chunk(self, height: int, width: int) -> int:
+        """Frames at once."""
+        return self.step * max(1, CHUNK // (self.step * height * width))
+
+
+KINDS: dict[str, type[Codec]] = {"dct": Dct, "cogvideox": CogVideoX, "cogvideox-2b": CogVideoX, "wan": Wan, "magvit": Magvit}
+"""What `codec` makes of a name; classes know their strides without weights."""
+
+
 def codec(
     name: str,
     device: str | torch.device,
@@ -152,7 +195,7 @@ def codec(
     dtype: torch.dtype = torch.float32,
     channels: int = CHANNELS,
 ) -> Codec:
-    """ "cogvideox", "cogvideox-2b", "wan" or "dct".
+    """ "cogvideox", "cogvideox-2b", "wan", "magvit" or "dct".
 
     `folder`: the weights; `digest`: what they are; `dtype`: the network's own; `channels`: "dct"'s. Raises `ValueError`
     (`WrongWeights`) when the weights are not what the name says.
@@ -161,6 +204,8 @@ def codec(
         return Dct(device, channels)
     if name not in CODECS:
         raise ValueError(f"no codec {name!r}; known: dct, {', '.join(CODECS)}")
+    if name == "magvit":
+        return Magvit(magvit.load(Path(folder), device, dtype), f"{name}:{digest}:{dtype}")
     from diffusers import AutoencoderKLCogVideoX, AutoencoderKLWan
 
     cls, made = (AutoencoderKLWan, Wan) if name == "wan" else (AutoencoderKLCogVideoX, CogVideoX)

@@ -42,13 +42,14 @@ class Names(Protocol):
 
 
 class EfficientNet:
-    """The network of a checkpoint of `efficientnet-lite-pytorch`, on the CPU. Batch normalisation is part of the convolutions."""
+    """The network of a checkpoint of `efficientnet-lite-pytorch`. Batch normalisation is part of the convolutions."""
 
-    def __init__(self, checkpoint: Path):
+    def __init__(self, checkpoint: Path, device: Any = "cpu"):
+        """`device`: where `maps` works; all else takes the CPU."""
         import torch
 
         self._torch = torch
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
         self._stem = _folded(torch, state, "_conv_stem", "_bn0")
         self._blocks: list[tuple[Conv | None, Conv, Conv]] = []
         while any(name.startswith(f"_blocks.{len(self._blocks)}.") for name in state):
@@ -78,13 +79,21 @@ class EfficientNet:
         """The last feature map of pictures squeezed into a size: [N, 1280, height / `CELL`, width / `CELL`]."""
         small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
         x = self._torch.from_numpy(np.stack(small).astype(np.float32)).permute(0, 3, 1, 2)
+        return self._conv(self.maps(x)[-1], *self._head).clamp(0, 6)
+
+    def maps(self, x: Any) -> list[Any]:
+        """Of pictures as a tensor [N, 3, H, W], RGB from 0 to 255: the maps before each halving, and the last; their sides are
+        2, 4, 8, 16 and 32 times smaller. Differentiable."""
+        found = []
         x = self._conv((x - MIDDLE) / SCALE, *self._stem, stride=2).clamp(0, 6)
         for number, (expand, depthwise, project) in enumerate(self._blocks):
+            if number in STRIDED:
+                found.append(x)
             inner = self._conv(x, *expand).clamp(0, 6) if expand else x
             inner = self._conv(inner, *depthwise, stride=1 + (number in STRIDED), groups=inner.shape[1]).clamp(0, 6)
             inner = self._conv(inner, *project)
             x = x + inner if x.shape == inner.shape else inner
-        return self._conv(x, *self._head).clamp(0, 6)
+        return [*found, x]
 
     def _probabilities(self, features: Any) -> Any:
         """Of features in the last dimension."""

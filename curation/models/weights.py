@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-CODECS = {"cogvideox": "cogvideox-vae", "cogvideox-2b": "cogvideox-2b-vae", "wan": "wan2.1-vae"}
-"""Name of a codec → its weights; "dct" has none."""
+CODECS = {"cogvideox": "cogvideox-vae", "cogvideox-2b": "cogvideox-2b-vae", "wan": "wan2.1-vae", "magvit": ""}
+"""Name of a codec → its weights; "dct" has none, "magvit" those that one has trained oneself."""
 TEXT = {
     "minilm": "minilm",
     "t5": "t5-v1_1-xxl-encoder",

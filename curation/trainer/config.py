@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from curation import recipe
+from curation import buckets, recipe
 from curation.models import codecs, encoders, weights
 from curation.store import store
 from curation.store.weights import weights_digest
@@ -18,7 +18,7 @@ from curation.trainer.data import Data
 from curation.trainer.distributed import Parallel
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Sampling
-from curation.trainer.model import Architecture, Layers
+from curation.trainer.model import PATCH, Architecture, Layers
 from curation.trainer.references import References
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,11 +39,11 @@ class Encoders:
     """PAPER.md §4: DINOv2 ViT-L/14 is V2's; "patches" is weight-free."""
     image_weights: str | None = None
     """A folder instead of the store's."""
-    codec: Literal["cogvideox", "cogvideox-2b", "wan", "dct"] = "cogvideox"
-    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's; "cogvideox-2b" and "wan" are those of pretrained backbones; "dct" is
-    weight-free."""
+    codec: Literal["cogvideox", "cogvideox-2b", "wan", "magvit", "dct"] = "cogvideox"
+    """PAPER.md §4: CogVideoX-5B's autoencoder is V2's, MAGVIT V1's; "cogvideox-2b" and "wan" are those of pretrained backbones;
+    "dct" is weight-free."""
     codec_weights: str | None = None
-    """A folder instead of the store's."""
+    """A folder instead of the store's; "magvit" needs one, `RUN/model` of `curation train-codec`."""
 
     def models(self) -> tuple[str, ...]:
         """Names in the store of what these need."""
@@ -52,7 +52,7 @@ class Encoders:
     def folder(self, what: Literal["text", "image", "codec"]) -> tuple[Path, str] | tuple[()]:
         """The folder of weights and its digest, fetched now if need be; nothing where none are needed. Raises `StoreError`."""
         entry, own = self._wanted()[what]
-        return store.folder_of(entry, own) if entry else ()
+        return store.folder_of(entry, own) if entry is not None else ()
 
     def codec_identity(self) -> str:
         """As the codec names itself, less its arithmetic."""
@@ -178,13 +178,24 @@ SECTIONS: dict[str, type] = {
 }
 
 
+def file_of(path: str | Path) -> Path:
+    """A recipe's file by its path, or by its name in workflows/."""
+    named = recipe.WORKFLOWS / f"{path}.yaml"
+    return named if not Path(path).exists() and named.exists() else Path(path)
+
+
 def load(path: str | Path) -> Config:
     """Read and check a training recipe, a path or a name in workflows/. Raises `RecipeError`; imports nothing heavy but torch."""
-    given = Path(path)
-    named = recipe.WORKFLOWS / f"{path}.yaml"
-    file = named if not given.exists() and named.exists() else given
+    file = file_of(path)
     config = Config(**recipe.sections(file, SECTIONS), path=file)
     if config.references.slots > config.model.slots:
         raise TrainerError(f"{file}: references.slots: {config.references.slots}, but model.slots: {config.model.slots}")
     backbones.check(config)
+    if config.encoders.codec == "magvit" and config.encoders.codec_weights is None:
+        raise TrainerError(f"{file}: encoders.codec_weights: magvit has no public weights; `curation train-codec` makes them")
+    kind = codecs.KINDS[config.encoders.codec]
+    try:
+        buckets.check(config.data.table(), kind.step, kind.strides[1] * PATCH[1])
+    except ValueError as error:
+        raise TrainerError(f"{file}: data.buckets with encoders.codec {config.encoders.codec}: {error}") from error
     return config

@@ -45,9 +45,9 @@ class Log:
             from torch.utils.tensorboard import SummaryWriter
 
             self.out.mkdir(parents=True, exist_ok=True)
-            self.file = _cut(self.out / "log.jsonl", self.since)
+            self.file = cut(self.out / "log.jsonl", self.since)
             self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.since + 1)
-            self.validation = _cut(self.out / "validation.jsonl", self.since)
+            self.validation = cut(self.out / "validation.jsonl", self.since)
             self.wandb = _wandb(self.project, self.out) if self.project else None
         return self
 
@@ -146,7 +146,7 @@ def not_trained_on(found: Counter[str], process: Process) -> None:
         say("not trained on: " + ", ".join(f"{count} {reason}" for reason, count in sorted(found.items())))
 
 
-def _cut(path: Path, step: int) -> IO[str]:
+def cut(path: Path, step: int) -> IO[str]:
     """The log open for writing behind the lines up to `step`: what a run wrote after its last checkpoint comes again."""
     lines = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in lines if (found := re.match(r'\{"step": (\d+),.*\}$', line)) and int(found[1]) <= step]

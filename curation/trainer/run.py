@@ -60,7 +60,12 @@ def work(config: Config, shards: list[str], out: Path, sidecars: Sequence[str] =
 
 def claim(config: Config, shards: list[str], sidecars: Sequence[str], clips: Clips, out: Path) -> None:
     """Claim the output for this recipe and these clips, or raise `TrainerError` naming what changed since it was started."""
-    told = {"shards": shards, "sidecars": list(sidecars), "clips": f"{len(clips):,} ({clips.digest[:8]})", **identity(config)}
+    facts = {"shards": shards, "sidecars": list(sidecars), "clips": f"{len(clips):,} ({clips.digest[:8]})"}
+    claim_as({**facts, **identity(config)}, out)
+
+
+def claim_as(told: dict[str, Any], out: Path) -> None:
+    """Claim the output for what is told of a training, or raise `TrainerError` naming what changed since it was started."""
     state = json.loads(json.dumps(told))
     file = out / "training.json"
     if file.exists():

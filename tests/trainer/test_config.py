@@ -30,7 +30,9 @@ def test_defaults_are_the_papers(tmp_path):
     assert (found.encoders.image, found.encoders.codec, found.model.slots) == ("dinov2", "cogvideox", 6)
 
 
-@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("train-*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted({*WORKFLOWS.glob("train-*.yaml")} - {*WORKFLOWS.glob("train-codec*")}), ids=lambda p: p.stem
+)
 def test_every_shipped_recipe_loads(path):
     assert config.load(path.stem).path == path
 
