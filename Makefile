@@ -12,6 +12,7 @@ SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
 JOBS   ?= 3
 FAULTS ?= faults
+SLOW   ?= slow
 export CHROMIUM ?= /usr/lib/chromium/chromium-headless-shell
 ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
@@ -79,7 +80,7 @@ test-paper: .venv-paper/.paper
 
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not paper"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(SLOW) and not paper"
 	@$(PAPER)/python -m pytest -m "slow and paper"
 
 test-faults: .venv/.dev

@@ -78,6 +78,7 @@ def test_killed_and_begun_again_it_makes_the_same_weights(clips: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_videomae_goes_on_after_any_epoch(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers", reason="the train extra is not installed")
     from curation.quality import finetune

@@ -33,7 +33,7 @@ def test_exchanged_words_are_all_that_swapped_scenes_differ_by():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("use_words", [True, False])
+@pytest.mark.parametrize("use_words", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_colours_follow_the_words_that_the_references_are_bound_to(use_words):
     model = world.new_model(use_words)
     losses = list(world.train(model, steps=400))

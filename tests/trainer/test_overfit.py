@@ -23,7 +23,7 @@ from curation.trainer.conditions import Parts
 from curation.trainer.model import DiT
 from curation.trainer.sample import Maker, of_clip, publish
 
-pytestmark = [pytest.mark.trainer, pytest.mark.slow]
+pytestmark = [pytest.mark.trainer, pytest.mark.slow, pytest.mark.long]
 
 MAN, CYCLIST = "carphone_pristine_00000", "bikes_00003"
 CAPTION, SPAN = "A person looks around in a street.", [2, 8]
