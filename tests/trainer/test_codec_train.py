@@ -191,7 +191,7 @@ def test_what_is_learned_is_a_codec_of_the_trainer(run, tmp_path):
     found = configs.load(file).encoders
     assert "" not in found.models() and len(found.models()) == 1  # the text's
     found.text_weights = found.codec_weights  # no text encoder is needed here
-    assert codec("magvit", "cpu", *found.folders()[2]).shape(17, 288, 512) == (8, 3, 18, 32)
+    assert codec("magvit", "cpu", *found.folder("codec")).shape(17, 288, 512) == (8, 3, 18, 32)
     for change, said in [
         ({"encoders": {"codec": "magvit"}}, "encoders.codec_weights: magvit has no public weights"),
         (
@@ -252,6 +252,7 @@ def test_the_command(run, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("curation: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_weights_of_one(run, tmp_path):
     file = recipe(tmp_path, data={"buckets": BUCKETS[:1]}, training={"steps": 2})
     code = "import sys; from pathlib import Path; from curation.trainer import codec_train; "
