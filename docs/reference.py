@@ -87,6 +87,7 @@ def stages() -> str:
         cls = recipe.stage_class(name)
         reads, writes = (", ".join(f"`{m}`" for m in members) or "nothing" for members in (cls.reads, cls.writes))
         parts.append(section(name, {**node, "properties": own}, f"Reads {reads}; writes {writes}."))
+    parts += [section(name, node) for name, node in found["$defs"].items() if name not in recipe.STAGES]
     return "\n\n".join([*parts, *(section(name, found["properties"][name]) for name in recipe.SHAPES)])
 
 
