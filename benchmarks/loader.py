@@ -75,7 +75,7 @@ def main() -> None:
     shapes = [tuple(map(int, name.split("x"))) for name in arguments.buckets.split(",")]
     buckets = [Bucket(frames=f, width=w, height=h, batch=1) for f, w, h in shapes]
     data = Data(buckets=buckets, workers=arguments.workers, upscale=True, min_kept=0.0)
-    found_clips, _ = clips.read([clips.Run(arguments.shards)], clips.Knobs(buckets, data.fps, True, 0.0, 0.0))
+    found_clips, _ = clips.read([clips.Run(arguments.shards)], data)
     plan = Plan(found_clips, buckets, 0)
     urls = [storage.path(name) for storage, name in found_clips.tars]
     ways: dict[str, Callable[[], Iterator[int]]] = {

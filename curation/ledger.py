@@ -244,6 +244,13 @@ def read_blocks(storage: Storage, row: Mapping[str, Any]) -> bytes:
     return storage.read_range(tar_of(row), row["offset"], row["size"])
 
 
+def key_and_suffix(member: str) -> tuple[str, str]:
+    """A member's name in two, as webdataset does it: at the first dot behind its folder."""
+    folder, slash, name = member.rpartition("/")
+    stem, _, suffix = name.partition(".")
+    return folder + slash + stem, suffix
+
+
 def read_members(blocks: bytes) -> list[tuple[str, bytes]]:
     """The members (name, bytes) in some blocks of a tar."""
     return list(read_tar(io.BytesIO(blocks + bytes(2 * tarfile.BLOCKSIZE))))

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from curation.faults import DataError
 from curation.inputs import files
-from curation.media.video import Reader
+from curation.ledger import key_and_suffix
+from curation.media.video import Reader, extent
 from curation.sample import KEPT
 from curation.shards.clip import Clip
 from curation.storage import Storage, StorageError
@@ -107,11 +108,9 @@ def _samples(opened: tarfile.TarFile) -> Iterator[_Sample]:
     """Neighbouring members of one name up to its first dot, as webdataset groups them."""
     sample: _Sample | None = None
     for member in opened:
-        folder, slash, name = member.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        if not member.isfile() or not stem:
+        key, suffix = key_and_suffix(member.name)
+        if not member.isfile() or not key.rpartition("/")[2]:
             continue
-        key = folder + slash + stem
         if sample is None or key != sample.key or suffix in sample.members:
             if sample is not None:
                 yield sample
@@ -150,8 +149,7 @@ def _bytes(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
 
 def _facts(data: bytes) -> dict[str, Any]:
     """Upright pixels, frames, and frames per second of time. Raises `VideoError`."""
-    with Reader(io.BytesIO(data)) as reader:
-        extent = reader.extent()
+    whole = extent(io.BytesIO(data))
     with Reader(io.BytesIO(data)) as reader:
         width, height = next(reader.frames()).size
-    return {"width": width, "height": height, "frames": extent.frames, "fps": extent.frames / extent.seconds}
+    return {"width": width, "height": height, "frames": whole.frames, "fps": whole.frames / whole.seconds}

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from curation import ledger
-from curation.buckets import Bucket, fits
+from curation.buckets import fits
 from curation.sample import KEPT
 from curation.shards import sidecar
 from curation.shards.sidecar import Latents, Text
 from curation.storage import Storage, StorageError
 from curation.trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from curation.trainer.data import Data
 
 COLUMNS = ("key", "shard", "offset", "size", "width", "height", "fps", "frames", "video")
 """Of a ledger, and of an index that `curation shards index` made; `shard` of an index is the tar's path or URL."""
@@ -45,17 +48,6 @@ class Run:
         if found and float(found[2]) == 0:
             raise TrainerError(f"--shards {text}: the weight is more than 0")
         return Run(found[1], float(found[2])) if found else Run(text)
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """What decides which clips there are: the recipe's `data`."""
-
-    buckets: Sequence[Bucket]
-    fps: float
-    upscale: bool
-    min_kept: float
-    holdout: float
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class Clips:
         return f"{storage.path(name)} at byte {self.offset[row]}"
 
 
-def read(runs: Sequence[Run], knobs: Knobs, sidecars: Sequence[str] = ()) -> tuple[Clips, Clips]:
+def read(runs: Sequence[Run], data: Data, sidecars: Sequence[str] = ()) -> tuple[Clips, Clips]:
     """The clips to train on, and those held out: all of a source video's clips fall on one side, by a hash of its identifier.
 
     `sidecars`: runs of `encode_latents` and `encode_captions`, or folders in which such shards lie; then only clips that have
@@ -127,12 +119,12 @@ def read(runs: Sequence[Run], knobs: Knobs, sidecars: Sequence[str] = ()) -> tup
     keys: list[pa.Array] = []
     passed: Counter[str] = Counter()
     for number, run in enumerate(runs):
-        for part, key in _columns(run, tars, knobs, passed):
+        for part, key in _columns(run, tars, data, passed):
             parts.append(part | {"run": np.full(len(part["tar"]), number, np.int16)})
             keys.append(key)
     empty = {name: np.zeros(0, kind) for name, kind in KINDS.items()}
     whole = {name: np.concatenate([empty[name], *(part[name] for part in parts)]) for name in KINDS}
-    latents, text = _beside(whole, keys, knobs, sidecars, passed) if sidecars else (None, None)
+    latents, text = _beside(whole, keys, data, sidecars, passed) if sidecars else (None, None)
     order = np.lexsort((whole["offset"], whole["tar"], whole["mask"], whole["run"]))
     whole = {name: column[order] for name, column in whole.items()}
     held = whole.pop("held")
@@ -142,19 +134,19 @@ def read(runs: Sequence[Run], knobs: Knobs, sidecars: Sequence[str] = ()) -> tup
 
 
 def _beside(
-    whole: dict[str, np.ndarray], keys: list[pa.Array], knobs: Knobs, sidecars: Sequence[str], passed: Counter[str]
+    whole: dict[str, np.ndarray], keys: list[pa.Array], data: Data, sidecars: Sequence[str], passed: Counter[str]
 ) -> tuple[Latents | None, Text | None]:
     """Leave of the clips, in place, those that have what was encoded, and say where."""
     try:
         latents, text = sidecar.open_latents(sidecars), sidecar.open_text(sidecars)
         if latents:
-            latents.check(fps=knobs.fps)
+            latents.check(fps=data.fps)
     except sidecar.SidecarError as error:
         raise TrainerError(str(error)) from error
     wanted, taken = pa.chunked_array(keys, pa.string()), np.ones(len(whole["mask"]), bool)
     if latents:
         whole["latent"] = latents.rows(wanted)
-        whole["mask"] &= np.append(latents.masks([bucket.name for bucket in knobs.buckets]), np.uint64(0))[whole["latent"]]
+        whole["mask"] &= np.append(latents.masks([bucket.name for bucket in data.table()]), np.uint64(0))[whole["latent"]]
         taken = whole["mask"] > 0
         passed["no_latents"] += int((~taken).sum())
     if text:
@@ -185,12 +177,14 @@ def ledgers(where: str) -> tuple[Storage, list[str]]:
     """The ledgers of a run directory, or of a folder of shards or an index itself, by name. Raises `TrainerError`."""
     try:
         storage = Storage.at(where)
-        folder = "shards" if storage.folders("shards") or storage.names("shards") else ""
-        names = sorted(storage.names(folder), key=lambda name: (len(name), name))
+        folder, there = "shards/", storage.names("shards")
+        if not there:
+            folder, there = "", storage.names()
+        names = sorted(there, key=lambda name: (len(name), name))
     except (OSError, StorageError) as error:
         raise TrainerError(f"--shards {where}: {error}") from error
-    tables = [name for name in ledger.own(names) if not ledger.SIDECAR.fullmatch(name.removesuffix(".parquet"))]
-    found = [f"{folder}/{name}" if folder else name for name in tables]
+    tables = [name for name in names if name.endswith(".parquet")]
+    found = [folder + name for name in tables if not ledger.SIDECAR.fullmatch(name.removesuffix(".parquet"))]
     if not found:
         if any(name.endswith(".tar") for name in names):
             raise TrainerError(f"{where} has no ledgers: `curation shards index {where} --output INDEX` makes an index, once")
@@ -221,7 +215,7 @@ def tar_at(storage: Storage, folder: str, shard: str) -> tuple[Storage, str]:
 
 
 def _columns(
-    run: Run, tars: list[tuple[Storage, str]], knobs: Knobs, passed: Counter[str]
+    run: Run, tars: list[tuple[Storage, str]], data: Data, passed: Counter[str]
 ) -> Iterator[tuple[dict[str, np.ndarray], pa.Array]]:
     storage, folder, rows = dataset(run.where)
     kept = (ds.field("verdict") == KEPT) & ds.field("shard").is_valid() & (ds.field("shard") != "")
@@ -234,7 +228,7 @@ def _columns(
             told = pc.is_valid(batch["frames"])
             if unknown := len(batch) - (told.true_count or 0):
                 passed["no_video"] += unknown
-            yield _fitting(batch.filter(told), storage, folder, numbers, tars, knobs, passed)
+            yield _fitting(batch.filter(told), storage, folder, numbers, tars, data, passed)
     except (OSError, pa.ArrowException) as error:
         raise TrainerError(f"{run.where}: its ledgers cannot be read: {' '.join(str(error).split())[:200]}") from error
 
@@ -245,13 +239,13 @@ def _fitting(
     folder: str,
     numbers: dict[str, int],
     tars: list[tuple[Storage, str]],
-    knobs: Knobs,
+    data: Data,
     passed: Counter[str],
 ) -> tuple[dict[str, np.ndarray], pa.Array]:
     """A batch's clips that some bucket takes, and their keys. `numbers`: shards met so far, of this run."""
     told = {name: batch[name].to_numpy(zero_copy_only=False) for name in ("offset", "size", "frames", "fps", "width", "height")}
     video = told["width"], told["height"], told["fps"], told["frames"]
-    mask, reasons = fits(knobs.buckets, *video, knobs.fps, knobs.upscale, knobs.min_kept)
+    mask, reasons = fits(data.table(), *video, data.fps, data.upscale, data.min_kept)
     passed.update(reasons)
     taken = mask > 0
     shards = batch["shard"].dictionary_encode()
@@ -261,7 +255,7 @@ def _fitting(
             tars.append(tar_at(storage, folder, shard))
     tar = np.array([numbers[shard] for shard in shards.dictionary.to_pylist()] or [0], np.int32)[shards.indices.to_numpy()]
     columns = {"mask": mask, "tar": tar, **{name: told[name] for name in ("offset", "size", "frames", "fps")}}
-    columns["held"] = held_out(batch["video"], knobs.holdout)
+    columns["held"] = held_out(batch["video"], data.holdout)
     return {name: column[taken].astype(KINDS[name]) for name, column in columns.items()}, batch["key"].filter(pa.array(taken))
 
 
@@ -303,9 +297,7 @@ def _walked(file: IO[bytes], end: int, wanted: Callable[[str], bool]) -> tuple[s
     key, found = "", {}
     with tarfile.open(fileobj=file, mode="r:") as opened:
         while opened.offset < end and (member := opened.next()):
-            folder, slash, name = member.name.rpartition("/")
-            stem, _, suffix = name.partition(".")
-            key = folder + slash + stem
+            key, suffix = ledger.key_and_suffix(member.name)
             if wanted(suffix) and (data := opened.extractfile(member)):
                 found[suffix] = data.read()
                 if len(found[suffix]) < member.size:

@@ -12,7 +12,7 @@ from curation import buckets, recipe
 from curation.models.codecs import Magvit
 from curation.models.magvit import Size
 from curation.models.patch_gan import Loss
-from curation.trainer.config import Count, file_of
+from curation.trainer.config import Count, file_of, of_buckets
 from curation.trainer.data import Data
 from curation.trainer.errors import TrainerError
 
@@ -85,10 +85,8 @@ def load(path: str | Path) -> CodecConfig:
     """Read and check a recipe, a path or a name in workflows/. Raises `RecipeError`, `TrainerError`."""
     file = file_of(path)
     config = CodecConfig(**recipe.sections(file, SECTIONS), path=file)
-    try:
+    with of_buckets(f"{file}: data.buckets"):
         buckets.check(config.data.table(), Magvit.step, Magvit.strides[1])
-    except ValueError as error:
-        raise TrainerError(f"{file}: data.buckets: {error}") from error
     small = [b.name for b in config.data.table() if min(b.width, b.height) < 32]
     if config.losses.perceptual and small:
         raise TrainerError(f"{file}: losses.perceptual needs sides of 32 px or more; bucket {small[0]} has less")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curation.buckets import Bucket
 from curation.console import say
 from curation.models.codecs import pictures, pixels
 from curation.models.magvit import STRIDES, Magvit
@@ -49,9 +50,7 @@ def train(name: str, shards: list[str], out: Path) -> None:
     eyes = [EYES] if config.losses.perceptual else []
     if int(os.environ.get("RANK", "0")) == 0:
         store.fetch(eyes)
-    data = config.data
-    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, _ = clips.read([clips.Run.of(text) for text in shards], knobs)
+    chosen, _ = clips.read([clips.Run.of(text) for text in shards], config.data)
     sections = {name: dataclasses.asdict(getattr(config, name)) for name in codec_config.SECTIONS}
     free = (*FREE["data"], *FREE["training"], "checkpointing", "sample_every")
     told = {name: {k: v for k, v in section.items() if k not in free} for name, section in sections.items()}
@@ -76,10 +75,8 @@ class CodecTrainer:
         self.optimizers = [self._adamw(network) for network in self._networks()]
         self.average = {name: value.detach().clone() for name, value in self.network.named_parameters()}
         self.plan = Plan(chosen, config.data.table(), self.knobs.seed)
-        sizes = {b: (1 + (b.frames - 1) // STRIDES[0]) * b.width * b.height // STRIDES[1] ** 2 for b in self.plan.buckets}
-        most = {bucket: max(1, (config.data.tokens or 1 << 62) // size) for bucket, size in sizes.items()}
         rank, world, pin = process.rank, process.world, process.device.type == "cuda"
-        self.loader = Loader(self.plan, config.data, rank=rank, world=world, most=most, pin=pin)
+        self.loader = Loader(self.plan, config.data, None, rank=rank, world=world, tokens=_tokens, pin=pin)
         self.step = self._restore() if (out / STATE).exists() else 0
 
     def run(self) -> None:
@@ -245,3 +242,8 @@ class CodecTrainer:
         psnr = 10 * torch.log10(4 / F.mse_loss(made.clamp(-1, 1), video)).item()
         file = self.out / "samples" / f"step-{self.step:08d}.mp4"
         sample.publish(file, pictures(made)[0].cpu(), self.config.data.fps, f"{psnr:.1f} dB", [], batch.video[0])
+
+
+def _tokens(bucket: Bucket) -> int:
+    """Places of one clip's latents."""
+    return (1 + (bucket.frames - 1) // STRIDES[0]) * bucket.width * bucket.height // STRIDES[1] ** 2

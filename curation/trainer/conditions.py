@@ -142,8 +142,10 @@ class Parts:
         self.device, self.config, self.encoded = device, config, latents
         self._kind = torch.bfloat16 if device.type == "cuda" else torch.float32
         names = config.encoders
-        _agree("codec", latents.facts["codec"] if latents else None, names.codec_identity())
-        _agree("encoder", text.facts["encoder"] if text else None, names.text_identity())
+        if latents:
+            _agree("codec", latents.facts["codec"], names.codec_identity())
+        if text:
+            _agree("encoder", text.facts["encoder"], names.text_identity())
         with _one_line():
             self.image = image_encoder(names.image, device, *names.folder("image"), dtype=self._kind)
         self.schedule = backbones.schedule(config.model)
@@ -199,7 +201,7 @@ def _one_line() -> Iterator[None]:
         raise TrainerError(f"encoders: {error}") from error
 
 
-def _agree(what: str, theirs: str | None, ours: str) -> None:
+def _agree(what: str, theirs: str, ours: str) -> None:
     """Of sidecars: the same network, in whatever arithmetic. Raises `TrainerError`."""
-    if theirs is not None and [part for part in theirs.split(":") if not part.startswith("torch.")] != ours.split(":"):
+    if [part for part in theirs.split(":") if not part.startswith("torch.")] != ours.split(":"):
         raise TrainerError(f"the sidecars were written by the {what} {theirs}, the recipe's is {ours}")

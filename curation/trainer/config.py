@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -194,8 +196,15 @@ def load(path: str | Path) -> Config:
     if config.encoders.codec == "magvit" and config.encoders.codec_weights is None:
         raise TrainerError(f"{file}: encoders.codec_weights: magvit has no public weights; `curation train-codec` makes them")
     kind = codecs.KINDS[config.encoders.codec]
-    try:
+    with of_buckets(f"{file}: data.buckets with encoders.codec {config.encoders.codec}"):
         buckets.check(config.data.table(), kind.step, kind.strides[1] * PATCH[1])
-    except ValueError as error:
-        raise TrainerError(f"{file}: data.buckets with encoders.codec {config.encoders.codec}: {error}") from error
     return config
+
+
+@contextmanager
+def of_buckets(where: str) -> Iterator[None]:
+    """What is wrong with buckets as one line that says `where`."""
+    try:
+        yield
+    except ValueError as error:
+        raise TrainerError(f"{where}: {error}") from error

@@ -7,7 +7,7 @@ import logging
 import math
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -32,6 +32,7 @@ from curation.trainer.references import References, choose
 from curation.trainer.seeds import generator, uniforms
 
 LOG = logging.getLogger(__name__)
+DEFAULT = References()
 TRIES = 100
 """Clips of a bucket that are tried in one slot, one after another; when none can be read, something else is wrong."""
 
@@ -96,17 +97,19 @@ class Loader:
         self,
         plan: Plan,
         data: Data,
-        references: References | None = None,
+        references: References | None = DEFAULT,
         *,
         rank: int = 0,
         world: int = 1,
-        most: dict[Bucket, int] | None = None,
+        tokens: Callable[[Bucket], int] | None = None,
         pin: bool = False,
     ):
-        """`rank`, `world`: of the processes that share the clips; `most`: clips of a bucket that one computes at once; `pin`:
-        batches lie in page-locked memory. Raises `TrainerError`."""
-        self.plan, self.data, self.references = plan, data, references or References()
-        self.rank, self.world, self.most, self.pin = rank, world, most or {}, pin
+        """`references`: None reads none; `rank`, `world`: of the processes that share the clips; `tokens`: of a bucket's clip, of
+        which `data.tokens` is the bound; `pin`: batches lie in page-locked memory. Raises `TrainerError`."""
+        self.plan, self.data, self.references = plan, data, references
+        self.rank, self.world, self.pin = rank, world, pin
+        self.most = {b: max(1, data.tokens // tokens(b)) for b in plan.buckets} if data.tokens and tokens else {}
+        """Clips of a bucket that one process computes at once."""
         self.skipped: Counter[str] = Counter()
         """Clips that gave way to others so far, in this process, by reason."""
         for bucket in plan.buckets:
@@ -114,7 +117,9 @@ class Loader:
 
     def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
         """The batches of steps [first, last), each step's together."""
-        batches = self._batches([part for step in range(first, last) for part in self._parts(step)])
+        if first < last:
+            self.plan.bucket(last - 1)  # all are drawn, before there are workers, who would do it again
+        batches = self._batches(_Order(lambda: (part for step in range(first, last) for part in self._parts(step))))
         for step in range(first, last):
             step_batches = list(islice(batches, len(self._parts(step))))
             for batch in step_batches:
@@ -125,7 +130,7 @@ class Loader:
         bucket = self.plan.bucket(step)
         return parts(step, bucket.batch, self.rank, self.world, self.most.get(bucket, bucket.batch))
 
-    def _batches(self, wanted: list[Part]) -> Iterator[Batch]:
+    def _batches(self, wanted: Iterable[Part]) -> Iterator[Batch]:
         workers = self.data.workers
         loader = DataLoader(
             Reading(self.plan, self.data, self.references),
@@ -142,10 +147,20 @@ class Loader:
             yield item
 
 
+@dataclass(frozen=True)
+class _Order:
+    """Parts one after the other, as they are asked for: a training has millions."""
+
+    parts: Callable[[], Iterator[Part]]
+
+    def __iter__(self) -> Iterator[Part]:
+        return self.parts()
+
+
 class Reading(Dataset[Any]):
     """Parts of steps → batches, in whatever process."""
 
-    def __init__(self, plan: Plan, data: Data, references: References):
+    def __init__(self, plan: Plan, data: Data, references: References | None):
         self.plan, self.data, self.references = plan, data, references
 
     def __getitem__(self, part: Part) -> Batch | TrainerError:
@@ -157,9 +172,9 @@ class Reading(Dataset[Any]):
             return TrainerError(f"the shards cannot be read: {' '.join(str(error).split())[:300]}")
 
     def _batch(self, step: int, slots: tuple[int, ...]) -> Batch:
-        rows, skipped, bucket = self.plan.rows(step), Counter[str](), self.plan.bucket(step)
+        rows, skipped, bucket = self.plan.rows(step, slots), Counter[str](), self.plan.bucket(step)
         clips = self.plan.clips
-        found = [self._one(step, slot, int(rows[slot]), skipped) for slot in slots]
+        found = [self._one(step, slot, int(row), skipped) for slot, row in zip(slots, rows, strict=True)]
         return Batch(
             keys=[one.key for one in found],
             video=None if clips.latents else _stacked([one.video for one in found], bucket.shape, torch.uint8),
@@ -183,7 +198,7 @@ class Reading(Dataset[Any]):
                 reason = "undecodable" if isinstance(error, resample.DecodeError) else "damaged"
                 skipped[reason] += 1
                 LOG.warning("the clip in %s is left out: %s", self.plan.clips.place(row), " ".join(str(error).split())[:200])
-                row = self.plan.instead(step, slot, attempt)
+                row = int(self.plan.rows(step, [slot], attempt)[0])
         raise TrainerError(f"data: {TRIES} clips one after another cannot be read, the last in {self.plan.clips.place(row)}")
 
 
@@ -211,7 +226,9 @@ class _Clip:
         else:
             self.first, self.video = self._cut(bucket, reading.data, float(clips.fps[row]), int(clips.frames[row]), which, at)
         self.text = clips.text.read(int(clips.words[row])) if clips.text and clips.words is not None else None
-        drawn = choose(clip, reading.references, generator(plan.number, step, slot, "references")) if clip else []
+        drawn = []
+        if clip and reading.references:
+            drawn = choose(clip, reading.references, generator(plan.number, step, slot, "references"))
         images = [torch.from_numpy(resample.picture(self.files.get(one.member))) for one in drawn]
         self.references = [Reference(image, one.word, one.span, one.kind) for image, one in zip(images, drawn, strict=True)]
 

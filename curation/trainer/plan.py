@@ -71,15 +71,14 @@ class Plan:
         self._draw(step)
         return self.buckets[self._drawn[step]]
 
-    def rows(self, step: int) -> np.ndarray:
-        """The clips of a step, rows of `clips` in slot order: as many as its bucket's batch."""
-        bucket = self.bucket(step)
-        return self._at(bucket, self._nth[step] * bucket.batch + np.arange(bucket.batch))
+    def rows(self, step: int, slots: Sequence[int] | None = None, attempt: int = 0) -> np.ndarray:
+        """The clips of a step, rows of `clips`: those in `slots`, or all in slot order, as many as its bucket's batch.
 
-    def instead(self, step: int, slot: int, attempt: int) -> int:
-        """The clip that takes the place of one that cannot be read: that of the same slot `attempt` batches of the bucket on."""
+        `attempt`: after so many that could not be read, those that take their place: of the same slots so many batches on.
+        """
         bucket = self.bucket(step)
-        return int(self._at(bucket, np.array([(self._nth[step] + attempt) * bucket.batch + slot]))[0])
+        chosen = np.arange(bucket.batch) if slots is None else np.array(slots, np.int64)
+        return self._at(bucket, (self._nth[step] + attempt) * bucket.batch + chosen)
 
     def count(self, bucket: Bucket) -> int:
         """Clips that a bucket takes."""

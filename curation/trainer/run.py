@@ -51,9 +51,7 @@ def work(config: Config, shards: list[str], out: Path, sidecars: Sequence[str] =
     from curation.trainer import clips
     from curation.trainer import train as loop
 
-    data = config.data
-    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, held = clips.read([clips.Run.of(text) for text in shards], knobs, sidecars)
+    chosen, held = clips.read([clips.Run.of(text) for text in shards], config.data, sidecars)
     claim(config, shards, sidecars, chosen, out)
     loop.run(config, chosen, held, out)
 

@@ -48,9 +48,8 @@ def run(config: Config, clips: Clips, held: Clips, out: Path) -> None:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // process.world - config.data.workers))
         plan = Plan(clips, config.data.table(), knobs.seed)
         trainer = Trainer(config, Parts(config, process.device, clips.latents, clips.text), out, process)
-        most = {b: max(1, config.data.tokens // trainer.tokens(b)) for b in plan.buckets} if config.data.tokens else None
-        sharing = {"rank": process.data_rank, "world": process.data_world}
-        loader = Loader(plan, config.data, config.references, **sharing, most=most, pin=process.device.type == "cuda")
+        rank, world, pin = process.data_rank, process.data_world, process.device.type == "cuda"
+        loader = Loader(plan, config.data, config.references, rank=rank, world=world, tokens=trainer.tokens, pin=pin)
         if process.leads:
             say(plan.described(knobs.steps))
         validator = None
@@ -170,7 +169,7 @@ class Trainer:
         """The mean squared error of the velocity of each clip, [B] (PAPER.md §5 "Rectified flow"). All that is drawn for a clip
         depends on the seed, the step and its slot alone. Of an empty batch: [0], after the same forward passes."""
         if not batch.keys:
-            return self.loss(_one_like(batch)) * 0
+            return self.loss(self._one_like(batch)) * 0
         knobs, device = self.knobs, self.process.device
         drawn = [generator(knobs.seed, self.step, slot) for slot in batch.slots]
         x0 = self.parts.latents(batch)
@@ -260,10 +259,9 @@ class Trainer:
         """Of one clip."""
         return self.model.tokens(self.parts.shape(bucket))
 
-
-def _one_like(batch: Batch) -> Batch:
-    """A batch of one black clip of the same shape, with no text and no references."""
-    bucket = batch.bucket
-    video = torch.zeros(1, bucket.frames, 3, bucket.height, bucket.width, dtype=torch.uint8)
-    told: dict[str, Any] = {"captions": [""], "references": [[]], "firsts": [0], "slots": [0]}
-    return dataclasses.replace(batch, keys=[""], video=video, **told)
+    def _one_like(self, batch: Batch) -> Batch:
+        """A batch of one clip of the same shape, all zeros, with no text and no references; nothing is encoded for it."""
+        latents = torch.zeros(1, *self.parts.shape(batch.bucket))
+        text = [(torch.zeros(0, self.parts.size.text_dim), torch.zeros(0, 2))]
+        told: dict[str, Any] = {"captions": [""], "references": [[]], "firsts": [0], "slots": [0]}
+        return dataclasses.replace(batch, keys=[""], video=None, latents=latents, text=text, **told)

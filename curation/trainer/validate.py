@@ -114,18 +114,19 @@ class Validator:
         self.loader: Loader | None = None
         if len(held):
             sized = [replace(bucket, batch=each) for bucket in table]
-            most = {b: max(1, config.data.tokens // tokens(b)) for b in sized} if config.data.tokens else None
-            self.loader = self._loader(held, sized, most)
+            self.loader = self._loader(held, sized, tokens)
         if knobs.prompts:
             self.wanted = prompts(Path(knobs.prompts), table)
         else:
             self.wanted = self._own(held if len(held) else clips, table, "held out" if len(held) else "trained on")
 
-    def _loader(self, clips: Clips, table: Sequence[Bucket], most: dict[Bucket, int] | None, alone: bool = False) -> Loader:
+    def _loader(
+        self, clips: Clips, table: Sequence[Bucket], tokens: Callable[[Bucket], int] | None, alone: bool = False
+    ) -> Loader:
         plan = Fixed(clips, table, self.config.training.seed)
         data = replace(self.config.data, workers=0)
         rank, world = (0, 1) if alone else (self.process.data_rank, self.process.data_world)
-        return Loader(plan, data, self.config.references, rank=rank, world=world, most=most)
+        return Loader(plan, data, self.config.references, rank=rank, world=world, tokens=tokens)
 
     def _own(self, clips: Clips, table: Sequence[Bucket], what: str) -> list[Wanted]:
         """Captions and references of the first clips of the first bucket that has some."""

@@ -74,7 +74,7 @@ def test_what_a_sample_is_and_where_it_lies(foreign, tmp_path):
 def test_it_is_trained_on_like_a_run(foreign, tmp_path):
     made_index(foreign, tmp_path / "index")
     data = Data(buckets=[BUCKET])
-    found = clips.read([clips.Run(str(tmp_path / "index"))], clips.Knobs([BUCKET], 24.0, False, 0.5, 0.0))[0]
+    found = clips.read([clips.Run(str(tmp_path / "index"))], Data(buckets=[BUCKET]))[0]
     loader = Loader(Plan(found, [BUCKET], 0), data)
     ((batch,),) = loader.steps(0, 1)
     assert dict(zip(batch.keys, batch.captions, strict=True)) == {"a": "a dog", "b": "a cat", "deep/er/e": "deep"}
@@ -87,7 +87,7 @@ def test_ones_own_shards_without_ledgers_keep_their_references(tmp_path):
     assert made_index(run / "shards", tmp_path / "index") == {"kept": 1}
     (row,) = pq.read_table(tmp_path / "index/shard-00000-0000.parquet").to_pylist()
     assert row["video"] == "v"  # the source's: what is held out
-    found = clips.read([clips.Run(str(tmp_path / "index"))], clips.Knobs([BUCKET], 24.0, False, 0.5, 0.0))[0]
+    found = clips.read([clips.Run(str(tmp_path / "index"))], Data(buckets=[BUCKET]))[0]
     ((batch,),) = Loader(Plan(found, [BUCKET], 0), Data(buckets=[BUCKET])).steps(0, 1)
     assert batch.keys == ["k"] * 3 and any(batch.references)
 
@@ -107,7 +107,7 @@ def test_in_an_object_store(foreign, s3, tmp_path):
     for path in foreign.glob("*.tar"):
         there.write(path.name, path.read_bytes())
     assert index.make([f"{s3}/tars"], f"{s3}/index", lambda line: None)["kept"] == 4
-    found = clips.read([clips.Run(f"{s3}/index")], clips.Knobs([BUCKET], 24.0, False, 0.5, 0.0))[0]
+    found = clips.read([clips.Run(f"{s3}/index")], Data(buckets=[BUCKET]))[0]
     ((batch,),) = Loader(Plan(found, [BUCKET], 0), Data(buckets=[BUCKET])).steps(0, 1)
     assert set(batch.keys) == {"a", "b", "deep/er/e"}
 

@@ -111,8 +111,7 @@ def test_sidecars_train_the_same_and_need_the_text_encoder_once(world, tmp_path)
     assert saved(plain).read_bytes() == saved(beside).read_bytes()
     config = configs.load(tmp_path / "encoded.yaml")
     data = config.data
-    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, _ = clips.read([clips.Run(str(world["shards"]))], knobs, [str(tmp_path / "beside")])
+    chosen, _ = clips.read([clips.Run(str(world["shards"]))], data, [str(tmp_path / "beside")])
     parts = Parts(config, torch.device("cpu"), chosen.latents, chosen.text)
     assert not {"text", "codec"} & set(vars(parts)), "neither stays"
     empty = parts.text([""])

@@ -11,14 +11,15 @@ import pytest
 
 from curation.buckets import TABLES, Bucket
 from curation.trainer import clips
-from curation.trainer.clips import Knobs, Run, read
+from curation.trainer.clips import Run, read
+from curation.trainer.data import Data
 from curation.trainer.errors import TrainerError
 from tests.trainer import made
 
 pytestmark = pytest.mark.trainer
 SHORT = Bucket(frames=5, width=208, height=112)
 LONG = Bucket(frames=33, width=104 // 8 * 8 // 16 * 16, height=48)
-KNOBS = Knobs([SHORT, LONG], 24.0, False, 0.5, 0.0)
+DATA = Data(buckets=[SHORT, LONG])
 
 
 def sample(key: str, video: str = "v", **knobs: Any) -> Any:
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_are_sorted_into_ranges_of_the_buckets_that_take_them(run):
-    train, held = read([Run(str(run))], KNOBS)
+    train, held = read([Run(str(run))], DATA)
     assert len(held) == 0 and len(train) == 4
     names = keys(train)
     taken = {bucket: [names[i] for first, last in train.fitting(0, bucket) for i in range(first, last)] for bucket in (0, 1)}
@@ -50,7 +51,7 @@ def test_rows_are_sorted_into_ranges_of_the_buckets_that_take_them(run):
 
 
 def test_the_folder_of_shards_is_as_good_as_the_run(run):
-    one, other = (read([Run(str(where))], KNOBS)[0] for where in (run, run / "shards"))
+    one, other = (read([Run(str(where))], DATA)[0] for where in (run, run / "shards"))
     assert keys(one) == keys(other) and one.groups == other.groups
 
 
@@ -61,13 +62,13 @@ def test_what_was_not_kept_or_not_packed_is_no_clip(run, tmp_path):
     rows[0]["verdict"], rows[1]["frames"] = "rejected", None
     pq.write_table(pa.Table.from_pylist(rows, ledger.schema), tmp_path / "shards/shard-00000-0000.parquet")
     pq.write_table(pa.Table.from_pylist([rows[2] | {"shard": ""}], ledger.schema), tmp_path / "shards/shard-00000-0001.parquet")
-    train, _ = read([Run(str(tmp_path))], Knobs([Bucket(frames=1, width=16, height=16)], 24.0, False, 0.0, 0.0))
+    train, _ = read([Run(str(tmp_path))], Data(buckets=[Bucket(frames=1, width=16, height=16)], min_kept=0.0))
     assert len(train) == 1 and train.passed_over == {"no_video": 1}
 
 
 def test_several_runs_are_told_apart(run, tmp_path):
     other = made.write(tmp_path / "other", [[sample("x"), sample("y")]])
-    train, _ = read([Run(str(run)), Run(str(other), 3.0)], KNOBS)
+    train, _ = read([Run(str(run)), Run(str(other), 3.0)], DATA)
     names = keys(train)
     of = {g.run: set() for g in train.groups}
     for g in train.groups:
@@ -100,7 +101,7 @@ def test_sources_are_held_out_whole(tmp_path):
     out = made.write(tmp_path / "run", [[one for unit in units for one in unit]])
     sides = {}
     for share in (0.0, 0.2, 0.5):
-        train, held = read([Run(str(out))], Knobs([SHORT], 24.0, False, 0.5, share))
+        train, held = read([Run(str(out))], Data(buckets=[SHORT], holdout=share))
         sides[share] = {key.partition("-")[0] for key in keys(held)}
         assert len(train) + len(held) == 120 and sides[share].isdisjoint(key.partition("-")[0] for key in keys(train))
         assert len(held) == 2 * len(sides[share])
@@ -109,9 +110,9 @@ def test_sources_are_held_out_whole(tmp_path):
 
 
 def test_a_digest_is_that_of_the_clips(run, tmp_path):
-    train = read([Run(str(run))], KNOBS)[0]
+    train = read([Run(str(run))], DATA)[0]
     other = made.write(tmp_path / "other", [[sample("a"), sample("b", frames=20), sample("c", frames=3)]])
-    assert train.digest != read([Run(str(other))], KNOBS)[0].digest
+    assert train.digest != read([Run(str(other))], DATA)[0].digest
 
 
 def test_where_there_is_nothing_one_line_says_what_would_be(tmp_path, run):
@@ -133,7 +134,7 @@ def test_where_there_is_nothing_one_line_says_what_would_be(tmp_path, run):
         (damaged, "cannot be read"),
     ]:
         with pytest.raises(TrainerError, match=says) as error:
-            read([Run(str(where))], KNOBS)
+            read([Run(str(where))], DATA)
         assert "\n" not in str(error.value)
 
 

@@ -95,8 +95,7 @@ def test_a_run_is_claimed_for_its_recipe(run, tmp_path):
 def trainer(run: Path, folder: Path, rank: int = 0, world: int = 1, **sections: Any) -> codec_train.CodecTrainer:
     config = codec_config.load(recipe(folder, **sections))
     data = config.data
-    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, _ = clips.read([clips.Run.of(str(run))], knobs)
+    chosen, _ = clips.read([clips.Run.of(str(run))], data)
     return codec_train.CodecTrainer(config, chosen, folder / "out", Process(rank, world, torch.device("cpu")))
 
 
@@ -148,7 +147,7 @@ def distance(out: Path, run: Path, data: Data) -> tuple[float, float, float]:
     """Of a batch's clips: the squared error of what the codec in `out` makes of them, of the mean frame of them all (what a codec
     says that knows nothing of the clip), and the latents' root mean square."""
     found = codec("magvit", "cpu", out / "model")
-    chosen, _ = clips.read([clips.Run.of(str(run))], clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, 0.0))
+    chosen, _ = clips.read([clips.Run.of(str(run))], data)
     video = pixels(next(iter(Loader(Plan(chosen, data.table(), 0), data).steps(0, 1)))[0].video)
     latents = found.encode(video)
     error = (found.decode(latents) - video).square().mean()

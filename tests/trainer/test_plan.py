@@ -109,7 +109,7 @@ def test_a_run_of_hardly_any_weight_still_comes():
 def test_what_cannot_be_read_gives_way_to_the_next_of_the_list():
     one = plan((0, 0b01, 100))
     steps = [step for step in range(100) if one.bucket(step) is SHORT]
-    assert one.instead(steps[0], 4, 1) == one.rows(steps[1])[4] and one.instead(steps[0], 4, 2) == one.rows(steps[2])[4]
+    assert one.rows(steps[0], [4], 1) == one.rows(steps[1])[4] and one.rows(steps[0], [4], 2) == one.rows(steps[2])[4]
 
 
 def test_a_bucket_without_clips_is_left_out_and_none_at_all_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,15 @@ def test_weights_are_read_and_exported_tensor_by_tensor(tmp_path, texts):
     last = checkpoint.weights(out)
     for name, p in one.model.named_parameters():
         assert torch.equal(last[name], one.average.get(name, p)), "averages of what is trained, the rest as it is"
+
+
+def test_no_clip_of_what_was_encoded_before_counts_for_nothing(tmp_path, texts):
+    """Where processes have fewer clips than parts: the same forward passes, without a text encoder or a codec."""
+    one = trainer(tmp_path, texts, steps=1)
+    none = replace(steps.batch(0, []), video=None, latents=torch.zeros(0, *one.parts.shape(steps.BUCKET)), text=[])
+    loss = one.loss(none).sum()
+    loss.backward()
+    assert loss == 0 and any(p.grad is not None and not p.grad.any() for p in one.model.parameters())
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, texts):

@@ -46,8 +46,7 @@ def validator(
     sections = {"data": {"holdout": 0.4, **sections.pop("data", {})}, **sections}
     config = configs.load(recipe(folder, name, **sections))
     data = config.data
-    knobs = clips.Knobs(data.table(), data.fps, data.upscale, data.min_kept, data.holdout)
-    chosen, held = clips.read([clips.Run(str(folder / "run"))], knobs)
+    chosen, held = clips.read([clips.Run(str(folder / "run"))], data)
     parts = Parts(config, torch.device("cpu"))
     model = DiT(parts.size).eval()
     draw = torch.Generator().manual_seed(1)
@@ -87,7 +86,7 @@ def test_none_of_them_is_trained_on(folder):
     out = folder / "apart"
     file = recipe(folder, "apart", data={"holdout": 0.4}, training={"steps": 1}, validation={"every": 1, "samples": 1})
     run.train(str(file), [str(folder / "run")], out, None)
-    chosen = clips.read([clips.Run(str(folder / "run"))], clips.Knobs(check.config.data.table(), 24.0, False, 0.5, 0.4))[0]
+    chosen = clips.read([clips.Run(str(folder / "run"))], check.config.data)[0]
     trained = {clips.members(*chosen.tars[0], int(o), int(s))[0] for o, s in zip(chosen.offset, chosen.size, strict=True)}
     assert held and trained and not held & trained and held | trained == {f"clip-{i}" for i in range(12)}
     (line,) = [json.loads(text) for text in (out / "validation.jsonl").read_text().splitlines()]
