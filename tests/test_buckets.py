@@ -80,7 +80,7 @@ def test_why_a_clip_fits_no_bucket(clip, reason):
 def test_upscaling_and_cropping_are_knobs():
     assert fitting([SMALL], video(width=128, height=72), 24.0, upscale=True, min_kept=0.5)[0] == [SMALL]
     assert fitting([SMALL], video(width=360, height=640), 24.0, upscale=False, min_kept=0.3)[0] == [SMALL]
-    for width, height, share in ((640, 480, 0.75), (360, 640, (9 / 16) ** 2)):
+    for width, height, share in ((640, 480, 0.75), (360, 640, (9 / 16) ** 2), (1280, 360, 0.5)):
         for least, taken in ((share - 1e-6, True), (share + 1e-6, False)):
             found, _ = fitting([SMALL], video(width=width, height=height), 24.0, upscale=False, min_kept=least)
             assert bool(found) == taken

@@ -67,6 +67,7 @@ def test_what_a_sample_is_and_where_it_lies(foreign, tmp_path):
     }
     assert facts == {"a": (*made.SIZE, 60, 24.0), "b": (*made.SIZE, 30, 30.0), "deep/er/e": (*made.SIZE, 20, 48.0)}
     assert rows["a"]["shard"] == str(foreign / "one.tar")
+    assert rows["a"]["offset"] == 0 and rows["a"]["size"] == rows["b"]["offset"], "whole blocks"
     (turned,) = pq.read_table(tmp_path / "index/two.parquet").to_pylist()
     assert (turned["width"], turned["height"], turned["frames"]) == (*made.SIZE[::-1], 9)
 
@@ -90,6 +91,17 @@ def test_ones_own_shards_without_ledgers_keep_their_references(tmp_path):
     found = clips.read([clips.Run(str(tmp_path / "index"))], Data(buckets=[BUCKET]))[0]
     ((batch,),) = Loader(Plan(found, [BUCKET], 0), Data(buckets=[BUCKET])).steps(0, 1)
     assert batch.keys == ["k"] * 3 and any(batch.references)
+
+
+def test_the_same_key_again_is_another_sample(tmp_path):
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/a.tar", "w") as archive:
+        for name, data in [("a.mp4", made.mp4(60, 24)), ("a.txt", b"one"), ("a.mp4", made.mp4(30, 30)), ("a.txt", b"two")]:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert made_index(tmp_path / "tars", tmp_path / "index") == {"kept": 2}
+    assert pq.read_table(tmp_path / "index/a.parquet")["frames"].to_pylist() == [60, 30]
 
 
 def test_it_goes_on_where_it_was_stopped(foreign, tmp_path):

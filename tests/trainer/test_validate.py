@@ -129,6 +129,17 @@ def test_prompts_of_a_file_are_made_and_measured(folder, tmp_path):
     assert [r.kind for r in check.wanted[0].references] == ["subject", "subject", "background"]
 
 
+def test_processes_share_the_videos(folder, tmp_path):
+    """Three prompts over two of them: each makes as many, and no two write the same."""
+    (folder / "three.yaml").write_text("[{prompt: one}, {prompt: two}, {prompt: three}]")
+    told = []
+    for rank in range(2):
+        check, model = validator(folder, "told", rank, 2, validation={"prompts": str(folder / "three.yaml")})
+        check.samples(model, contextlib.nullcontext, tmp_path / str(rank))
+        told.append(sorted(path.stem for path in (tmp_path / str(rank)).glob("*.mp4")))
+    assert told == [["00-one", "02-three"], ["01-two"]]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
