@@ -3,6 +3,7 @@ pipelines and schedulers."""
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def recipe(path: Path, folder: Path, name: str, model: dict[str, Any] | None = N
     knobs = {"backbone": name, "backbone_weights": str(folder), "slots": 2, "dropout": 0.0, **(model or {})}
     encoders = {"text": text, "text_weights": str(folder / "text"), "text_length": LENGTH}
     encoders |= {"codec": codec, "codec_weights": str(folder / "vae")}
-    return recipes.write(path, folder / "text", model=knobs, encoders=encoders, references={"slots": 2}, **sections)
+    sections = {"data": {"buckets": [dataclasses.asdict(BUCKET)]}, "references": {"slots": 2}, **sections}
+    return recipes.write(path, folder / "text", model=knobs, encoders=encoders, **sections)
 
 
 def parts_of(folder: Path, name: str, path: Path, **knobs: Any) -> Parts:
