@@ -16,6 +16,7 @@ PACKAGE = ROOT / "curation"
 LAYERS = [
     {"cli"},
     {"schemas"},
+    {"benchmark"},
     {"look", "run", "trainer", "quality", "console"},
     {"shards"},
     {"recipe"},
