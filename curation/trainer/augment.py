@@ -53,8 +53,8 @@ class Augment:
     min_side: Annotated[int, Field(ge=1)] = 112
     """Downscaling is uniform on [min_side / max(h, w), 1]; a smaller picture is left as it is."""
     blur: Share = 1 / 50
-    """Largest Gaussian kernel as a share of max(h, w) after downscaling. Uniform on the odd numbers 1, 3 … up to it, with
-    σ = 0.15·k + 0.35, OpenCV's and torchvision's rule; not stated by the paper."""
+    """Largest Gaussian kernel as a share of max(h, w) of the picture before it is downscaled. Uniform on the odd numbers 1, 3 …
+    up to it, with σ = 0.15·k + 0.35, OpenCV's and torchvision's rule; not stated by the paper."""
     colour: Share = 0.05
     """Contrast and saturation × [1 − colour, 1 + colour]. Of what the jitter is, the paper does not state: as torchvision's."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.05
@@ -64,7 +64,7 @@ class Augment:
     flip: Share = 0.5
     """Probability of a horizontal flip."""
     shear: Share = 0.05
-    """± shear·w pixels in x, ± shear·h in y, between opposite edges."""
+    """± shear·w pixels in x, ± shear·h in y, between opposite edges; w and h are the picture's before it is downscaled, too."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 20.0
     """± degrees."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.67
@@ -76,14 +76,14 @@ class Augment:
         smallest = min(1.0, self.min_side / max(height, width))
         scale = smallest + (1 - smallest) * u[0]
         h, w = max(1, round(height * scale)), max(1, round(width * scale))
-        kernels = (max(1, int(max(h, w) * self.blur)) + 1) // 2
+        kernels = (max(1, int(max(height, width) * self.blur)) + 1) // 2
         side = math.sqrt(self.crop + (1 - self.crop) * u[1])
         ch, cw = max(1, round(h * side)), max(1, round(w * side))
         return Draw(
             size=(h, w),
             kernel=1 + 2 * int(kernels * u[2]),
             flip=u[3] < self.flip,
-            shear=(self.shear * w * (2 * u[4] - 1), self.shear * h * (2 * u[5] - 1)),
+            shear=(self.shear * width * (2 * u[4] - 1), self.shear * height * (2 * u[5] - 1)),
             angle=self.rotation * (2 * u[6] - 1),
             crop=(ch, cw),
             corner=(int((h - ch + 1) * u[7]), int((w - cw + 1) * u[8])),

@@ -50,8 +50,8 @@ def fills(values: list[float], low: float, high: float) -> bool:
 def test_each_range_is_the_tables(draws):
     assert fills([d.size[1] for d in draws], 112, 500)
     assert all(abs(d.size[0] - d.size[1] * 0.6) <= 1 for d in draws)
-    assert fills([d.shear[0] / d.size[1] for d in draws], -0.05, 0.05)
-    assert fills([d.shear[1] / d.size[0] for d in draws], -0.05, 0.05)
+    assert fills([d.shear[0] / 500 for d in draws], -0.05, 0.05)  # of the picture as it came
+    assert fills([d.shear[1] / 300 for d in draws], -0.05, 0.05)
     assert fills([d.angle for d in draws], -20, 20)
     assert fills([d.hue for d in draws], -0.05, 0.05)
     assert fills([d.saturation for d in draws], 0.95, 1.05)
@@ -66,9 +66,10 @@ def test_each_range_is_the_tables(draws):
 
 
 def test_blur_kernels_are_odd_and_at_most_a_fiftieth(draws):
-    assert all(d.kernel % 2 == 1 and d.kernel <= max(1, max(d.size) / 50) for d in draws)
-    large = [d.kernel for d in draws if max(d.size) >= 450]
-    assert {large.count(k) > len(large) / 7 for k in (1, 3, 5, 7, 9)} == {True}
+    """Of the picture as it came, however small it has become."""
+    for some in (draws, [d for d in draws if max(d.size) < 200]):
+        found = [d.kernel for d in some]
+        assert set(found) == {1, 3, 5, 7, 9} and all(found.count(kernel) > len(found) / 7 for kernel in set(found))
 
 
 @pytest.mark.parametrize("side", [40, 112])
