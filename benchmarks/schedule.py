@@ -64,9 +64,9 @@ def made(buckets: list[Bucket]) -> Clips:
 
 
 def meshes(config: Config, world: int, heads: int) -> Iterator[Parallel]:
-    """The recipe's, and with 1, 2, 4, 8 GPUs to a clip; those that suit every batch."""
+    """The recipe's, and with 1 … 16 GPUs to a clip; those that suit every batch."""
     own = config.training.parallel
-    for parallel in (own, *(dataclasses.replace(own, context=context) for context in (1, 2, 4, 8) if not heads % context)):
+    for parallel in (own, *(dataclasses.replace(own, context=context) for context in (1, 2, 4, 8, 16) if not heads % context)):
         try:
             parallel.degrees(world)
             for bucket in config.data.table():

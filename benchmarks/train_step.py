@@ -210,7 +210,9 @@ def main() -> None:
         if chosen.shards:
             read, _ = clips.read([clips.Run(chosen.shards)], config.data, chosen.sidecars)
             parts = Parts(config, process.device, read.latents, read.text)
-            loader = Loader(Plan(read, [bucket], config.training.seed), config.data, config.references, pin=bench.gpu)
+            loader = Loader(
+                Plan(read, [bucket], config.training.seed), config.data, config.references, config.augment, pin=bench.gpu
+            )
             coming: Iterator[list[Batch]] = loader.steps(0, 1_000_000)
         else:
             parts = Made(config, process.device)
@@ -249,8 +251,7 @@ def main() -> None:
 
 
 def encoded(parts: Parts, batch: Batch) -> tuple[Tensor, Conditions]:
-    generators = [torch.Generator() for _ in batch.keys]
-    return parts.latents(batch), parts.conditioner(batch.captions, batch.references, generators, batch.text)
+    return parts.latents(batch), parts.conditioner(batch.captions, batch.references, batch.text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from curation.models.codecs import Codec, codec, pixels
 from curation.models.encoders import LENGTHS, ImageEncoder, TextEncoder, fit, image_encoder, padded, text_encoder, words_of
 from curation.shards.sidecar import Latents, Text
 from curation.trainer import backbones
-from curation.trainer.augment import Augment
 from curation.trainer.batch import Batch, Reference
 from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
@@ -93,11 +92,10 @@ class Conditioner:
         encoders: Encoding,
         slots: int,
         words: int,
-        augment: Augment | None = None,
         null: tuple[torch.Tensor, torch.Tensor] | None = None,
     ):
         """`null`: as of `Conditions`."""
-        self.encoders, self.image, self.slots, self.words, self.augment = encoders, encoders.image, slots, words, augment
+        self.encoders, self.image, self.slots, self.words = encoders, encoders.image, slots, words
         self.null = null
 
     @torch.no_grad()
@@ -105,11 +103,9 @@ class Conditioner:
         self,
         captions: Sequence[str],
         references: Sequence[Sequence[Reference]],
-        generators: Sequence[torch.Generator] | None = None,
         encoded: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None,
     ) -> Conditions:
-        """`generators`, one a clip, draw the augmentation; None leaves the images as they are. `encoded`: embeddings and offsets
-        of the captions, where they were encoded before."""
+        """`encoded`: embeddings and offsets of the captions, where they were encoded before."""
         tokens = (
             self.encoders.text(captions) if encoded is None else padded(encoded, self.encoders.text_length, self.image.device)
         )
@@ -120,16 +116,11 @@ class Conditioner:
         slots = torch.zeros(len(spans), self.slots, dtype=torch.bool, device=device)
         images = torch.zeros(len(spans), self.slots, self.image.tokens, self.image.dim, device=device)
         if filled:
-            drawn: Sequence[torch.Generator | None] = generators or [None] * len(spans)
-            pictures = [self._picture(references[b][n], device, drawn[b]) for b, n in filled]
+            pictures = [references[b][n].image.to(device, non_blocking=True).float() / 255 for b, n in filled]
             rows, columns = (torch.tensor(index, device=device) for index in zip(*filled, strict=True))
             slots[rows, columns] = True
             images[rows, columns] = self.image(fit(pictures, self.image.side)).to(images.dtype)
         return Conditions(tokens.embeddings, tokens.mask, images, words, slots, self.null)
-
-    def _picture(self, reference: Reference, device: torch.device, generator: torch.Generator | None) -> torch.Tensor:
-        picture = reference.image.to(device).float() / 255
-        return picture if self.augment is None or generator is None else self.augment(picture, generator)
 
 
 class Parts:
@@ -161,7 +152,7 @@ class Parts:
             null = empty.embeddings[0], empty.mask[0]
             if text:
                 del self.text  # no more captions come; a video to be made loads it again
-        self.conditioner = Conditioner(self, self.size.slots, self.size.words, config.augment, null)
+        self.conditioner = Conditioner(self, self.size.slots, self.size.words, null)
 
     @cached_property
     def text(self) -> TextEncoder:

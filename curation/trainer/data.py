@@ -24,6 +24,7 @@ from curation.faults import DataError
 from curation.media import resample
 from curation.shards.clip import Clip
 from curation.shards.index import VIDEOS
+from curation.trainer.augment import Augment
 from curation.trainer.batch import Batch, Reference
 from curation.trainer.clips import members
 from curation.trainer.errors import TrainerError
@@ -98,15 +99,17 @@ class Loader:
         plan: Plan,
         data: Data,
         references: References | None = DEFAULT,
+        augment: Augment | None = None,
         *,
         rank: int = 0,
         world: int = 1,
         tokens: Callable[[Bucket], int] | None = None,
         pin: bool = False,
     ):
-        """`references`: None reads none; `rank`, `world`: of the processes that share the clips; `tokens`: of a bucket's clip, of
-        which `data.tokens` is the bound; `pin`: batches lie in page-locked memory. Raises `TrainerError`."""
-        self.plan, self.data, self.references = plan, data, references
+        """`references`: None reads none; `augment`: None leaves them as they are; `rank`, `world`: of the processes that share
+        the clips; `tokens`: of a bucket's clip, of which `data.tokens` is the bound; `pin`: batches lie in page-locked memory.
+        Raises `TrainerError`."""
+        self.plan, self.data, self.references, self.augment = plan, data, references, augment
         self.rank, self.world, self.pin = rank, world, pin
         self.most = {b: max(1, data.tokens // tokens(b)) for b in plan.buckets} if data.tokens and tokens else {}
         """Clips of a bucket that one process computes at once."""
@@ -133,7 +136,7 @@ class Loader:
     def _batches(self, wanted: Iterable[Part]) -> Iterator[Batch]:
         workers = self.data.workers
         loader = DataLoader(
-            Reading(self.plan, self.data, self.references),
+            Reading(self.plan, self.data, self.references, self.augment),
             sampler=wanted,
             batch_size=None,
             num_workers=workers,
@@ -160,8 +163,8 @@ class _Order:
 class Reading(Dataset[Any]):
     """Parts of steps → batches, in whatever process."""
 
-    def __init__(self, plan: Plan, data: Data, references: References | None):
-        self.plan, self.data, self.references = plan, data, references
+    def __init__(self, plan: Plan, data: Data, references: References | None, augment: Augment | None):
+        self.plan, self.data, self.references, self.augment = plan, data, references, augment
 
     def __getitem__(self, part: Part) -> Batch | TrainerError:
         try:
@@ -230,6 +233,9 @@ class _Clip:
         if clip and reading.references:
             drawn = choose(clip, reading.references, generator(plan.number, step, slot, "references"))
         images = [torch.from_numpy(resample.picture(self.files.get(one.member))) for one in drawn]
+        if reading.augment:
+            source = generator(plan.number, step, slot, "augment")
+            images = [reading.augment(image / 255, source).mul(255).round().byte() for image in images]
         self.references = [Reference(image, one.word, one.span, one.kind) for image, one in zip(images, drawn, strict=True)]
 
     def _cut(self, bucket: Bucket, data: Data, fps: float, frames: int, which: float, at: list[float]) -> tuple[int, Tensor]:

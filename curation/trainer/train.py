@@ -49,7 +49,8 @@ def run(config: Config, clips: Clips, held: Clips, out: Path) -> None:
         plan = Plan(clips, config.data.table(), knobs.seed)
         trainer = Trainer(config, Parts(config, process.device, clips.latents, clips.text), out, process)
         rank, world, pin = process.data_rank, process.data_world, process.device.type == "cuda"
-        loader = Loader(plan, config.data, config.references, rank=rank, world=world, tokens=trainer.tokens, pin=pin)
+        shared: dict[str, Any] = {"rank": rank, "world": world, "tokens": trainer.tokens, "pin": pin}
+        loader = Loader(plan, config.data, config.references, config.augment, **shared)
         if process.leads:
             say(plan.described(knobs.steps))
         validator = None
@@ -178,7 +179,7 @@ class Trainer:
         shift = knobs.shift or flow.resolution_shift(self.model.tokens(x0.shape))
         t = torch.cat([self.parts.schedule.draw(1, g, shift) for g in drawn]).to(device)
         noise = torch.stack([torch.randn(x0.shape[1:], generator=g) for g in drawn]).to(device)
-        conditions = self.parts.conditioner(batch.captions, batch.references, drawn, batch.text)
+        conditions = self.parts.conditioner(batch.captions, batch.references, batch.text)
         told = conditions.without(text=drop_text, images=drop_images).keywords(cut=not knobs.compile)
         z = flow.noised(x0, noise, t)
         if self.parts.size.dropout:

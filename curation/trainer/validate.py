@@ -166,7 +166,7 @@ class Validator:
         seed, name = self.config.training.seed, batch.bucket.name
         draws = [generator(seed, "validation", name, slot) for slot in batch.slots]
         noise = torch.stack([torch.randn(x0.shape[1:], generator=draw) for draw in draws]).to(x0.device)
-        told = self.parts.conditioner(batch.captions, batch.references, None, batch.text).keywords()
+        told = self.parts.conditioner(batch.captions, batch.references, batch.text).keywords()
         errors = []
         for time in self.knobs.times:
             t = self.parts.schedule.nearest(torch.full((len(x0),), time, device=x0.device))

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from curation.models.encoders import image_encoder, text_encoder
-from curation.trainer.augment import Augment
 from curation.trainer.batch import Reference
 from curation.trainer.conditions import Conditioner
-from curation.trainer.seeds import generator
 from tests.tiny import encoders as tiny
 
 pytestmark = pytest.mark.trainer
@@ -36,7 +34,7 @@ REFERENCES = [
 def conditioner(tmp_path_factory) -> Conditioner:
     text = text_encoder("minilm", "cpu", folder=str(tiny.minilm(Path(tmp_path_factory.mktemp("text")) / "minilm")), length=20)
     encoders = SimpleNamespace(text=text, image=image_encoder("patches", "cpu"), text_length=20)
-    return Conditioner(encoders, slots=3, words=2, augment=Augment())
+    return Conditioner(encoders, slots=3, words=2)
 
 
 def test_each_image_stands_in_its_slot_with_its_word(conditioner):
@@ -59,15 +57,6 @@ def test_more_references_than_slots_are_cut(conditioner):
 def test_no_references_at_all(conditioner):
     found = conditioner(CAPTIONS, [[], []])
     assert not found.slots.any() and not found.images.any() and found.words.shape == (2, 3, 2, 32)
-
-
-def test_only_a_generator_augments(conditioner):
-    still, again = conditioner(CAPTIONS, REFERENCES), conditioner(CAPTIONS, REFERENCES)
-    moved, same = (conditioner(CAPTIONS, REFERENCES, [generator(1), generator(2)]) for _ in range(2))
-    assert torch.equal(still.images, again.images) and torch.equal(moved.images, same.images)
-    assert not torch.equal(still.images, moved.images)
-    alone = conditioner(CAPTIONS[1:], REFERENCES[1:], [generator(2)])
-    torch.testing.assert_close(alone.images[0], moved.images[1])  # what is drawn for a clip does not depend on the others
 
 
 def test_without_drops_what_is_named_and_nothing_else(conditioner):

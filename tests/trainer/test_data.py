@@ -16,6 +16,7 @@ import torch
 from curation import recipe
 from curation.buckets import Bucket
 from curation.trainer import clips
+from curation.trainer.augment import Augment
 from curation.trainer.data import Batch, Data, Loader
 from curation.trainer.errors import TrainerError
 from curation.trainer.plan import Plan
@@ -130,8 +131,9 @@ def test_the_global_random_state_is_left_alone(run):
 def test_what_a_step_holds_does_not_depend_on_who_reads_it(run, world, workers, most):
     """Processes, workers, clips at once: the same clips, cut at the same frames, with the same references, in the same slots."""
     data = replace(DATA, workers=workers, tokens=most)
-    shares = [said(run, data, last=6, rank=rank, world=world, tokens=lambda bucket: 1) for rank in range(world)]
-    assert sorted(one for share in shares for one in share) == sorted(said(run, last=6))
+    options: dict[str, Any] = {"last": 6, "augment": Augment()}
+    shares = [said(run, data, rank=rank, world=world, tokens=lambda bucket: 1, **options) for rank in range(world)]
+    assert sorted(one for share in shares for one in share) == sorted(said(run, **options))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -147,6 +149,25 @@ def test_a_long_training_is_not_laid_out_beforehand(run):
         assert tracemalloc.get_traced_memory()[1] < 45e6
     finally:
         tracemalloc.stop()
+
+
+def test_references_are_augmented_each_time_anew(run):
+    """And whatever the table says, they are uint8 pictures of the same words."""
+    still, moved = steps(run, last=30), steps(run, last=30, augment=Augment())
+    pairs = [
+        (one, other)
+        for (plain,), (batch,) in zip(still, moved, strict=True)
+        for rows in zip(plain.references, batch.references, strict=True)
+        for one, other in zip(*rows, strict=True)
+    ]
+    assert all((one.word, one.span, one.kind) == (other.word, other.span, other.kind) for one, other in pairs)
+    assert all(other.image.dtype == torch.uint8 and not torch.equal(one.image, other.image) for one, other in pairs)
+    seen: dict[bytes, set[bytes]] = {}
+    for one, other in pairs:
+        seen.setdefault(one.image.numpy().tobytes(), set()).add(other.image.numpy().tobytes())
+    assert len(seen) < len(pairs) == sum(len(looks) for looks in seen.values()), "of one picture never twice the same"
+    none = Augment(min_side=10_000, blur=0, colour=0, hue=0, brightness=0, flip=0, shear=0, rotation=0, crop=1)
+    assert said(run, last=6, augment=none) == said(run, last=6)
 
 
 def test_without_references_no_picture_is_read(run):

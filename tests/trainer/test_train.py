@@ -161,6 +161,24 @@ def test_what_was_encoded_before_trains_the_same(tmp_path, shards, texts):
         run.train(str(other), [str(shards)], tmp_path / "other", None, [str(tmp_path / "beside")])
 
 
+def test_references_are_augmented_by_the_recipe(tmp_path, shards, texts):
+    none = {
+        "min_side": 10_000,
+        "blur": 0,
+        "colour": 0,
+        "hue": 0,
+        "brightness": 0,
+        "flip": 0,
+        "shear": 0,
+        "rotation": 0,
+        "crop": 1,
+    }
+    table, still = (
+        end(trained(tmp_path, shards, texts, name, **knobs)) for name, knobs in (("table", {}), ("still", {"augment": none}))
+    )
+    assert table != still
+
+
 def test_samples_are_made_on_the_way(tmp_path, shards, texts):
     out = trained(tmp_path, shards, texts, training={"steps": 2}, validation={"every": 2, "samples": 1})
     made = [path.relative_to(out / "samples").as_posix() for path in (out / "samples").rglob("*.*")]

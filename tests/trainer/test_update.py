@@ -56,7 +56,7 @@ def velocity_loss(one: Trainer, model: DiT, step: int) -> Tensor:
         t = torch.sigmoid(torch.randn(1, generator=draw))
         t = alpha * t / (1 + (alpha - 1) * t)
         noise = torch.randn(x0.shape[1:], generator=draw)[None]
-        told = one.parts.conditioner(clip.captions, clip.references, [draw]).without(text=drop_text, images=drop_images)
+        told = one.parts.conditioner(clip.captions, clip.references).without(text=drop_text, images=drop_images)
         arguments = told.keywords(cut=False)
         z = (1 - t) * x0 + t * noise
         estimate = None
