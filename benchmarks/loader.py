@@ -1,9 +1,12 @@
 """The trainer's loader against plain webdataset, side by side on the same shards. Prints one JSON line per figure.
 
 Plain webdataset decodes what a sample holds: the whole clip at its own size, every picture. The loader decodes a bucket's frames
-at its size and the references drawn. A third figure, webdataset without decoding, says what reading alone costs.
+at its size and the references drawn, and augments these. A third figure, webdataset without decoding, says what reading alone
+costs; with `--sidecars`, a fourth is the loader's when latents and embeddings were encoded before, for the recipe of theirs.
 
-python benchmarks/loader.py SHARDS [--buckets 17x256x144,49x256x144] [--workers 0] [--samples 60] [--rounds 5]
+python benchmarks/loader.py SHARDS [--buckets 17x256x144,49x256x144] [--workers 0] [--samples 60] [--rounds 5] [--sidecars DIR]
+
+What of a step is spent waiting for it: `benchmarks/train_step.py RECIPE --shards SHARDS [--sidecars DIR]`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from curation.buckets import Bucket
 from curation.media import video
 from curation.media.picture import Painter
 from curation.trainer import clips
+from curation.trainer.augment import Augment
 from curation.trainer.data import Data, Loader
 from curation.trainer.plan import Plan
 
@@ -49,7 +53,8 @@ def plain(urls: list[str], workers: int, decoded: bool) -> Iterator[int]:
 
 def ours(plan: Plan, data: Data) -> Iterator[int]:
     """The loader; the clips of each step."""
-    yield from (sum(len(batch.keys) for batch in step) for step in Loader(plan, data).steps(0, 10_000))
+    loader = Loader(plan, data, augment=Augment())
+    yield from (sum(len(batch.keys) for batch in step) for step in loader.steps(0, 10_000))
 
 
 def rate(batches: Callable[[], Iterator[int]], samples: int) -> float:
@@ -69,6 +74,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sidecars", help="what was encoded of the shards, for these buckets")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -83,14 +89,20 @@ def main() -> None:
         "webdataset, all decoded": lambda: plain(urls, arguments.workers, True),
         "webdataset, read only": lambda: plain(urls, arguments.workers, False),
     }
+    if arguments.sidecars:
+        beside, _ = clips.read([clips.Run(arguments.shards)], data, [arguments.sidecars])
+        short = Plan(beside, buckets, 0)
+        ways["loader, sidecars"] = lambda: ours(short, data)
     found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(arguments.rounds):
         for name in list(ways)[:: 1 if turn % 2 else -1]:
             found[name].append(rate(ways[name], arguments.samples))
     for name, values in found.items():
         print(json.dumps({"figure": f"{name}, samples/s", "value": round(statistics.median(values), 1)}))
-    ratios = [a / b for a, b in zip(found["loader"], found["webdataset, all decoded"], strict=True)]
-    print(json.dumps({"figure": "loader / webdataset, all decoded", "value": round(statistics.median(ratios), 2)}))
+    for name in ("loader", "loader, sidecars"):
+        if name in found:
+            ratios = [a / b for a, b in zip(found[name], found["webdataset, all decoded"], strict=True)]
+            print(json.dumps({"figure": f"{name} / webdataset, all decoded", "value": round(statistics.median(ratios), 2)}))
 
 
 if __name__ == "__main__":
