@@ -82,11 +82,19 @@ class Scores:
         boxes = [face["box"] for face in self.faces or ()]
         return round(max((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes) / frame, 4) if boxes and frame else None
 
-    def measured(self, name: str) -> list[float]:
-        """A measure of score_references, of all published references."""
+    @cached_property
+    def scored(self) -> list[Facts]:
+        """What score_references measured of all published references."""
         measured = self.get("score_references", "entities") or ()
         published = {(i, ref["frame"]) for i, (_, _, refs) in enumerate(self.found or ()) for ref in refs}
-        return _numbers((one for i, refs in enumerate(measured) for one in refs if (i, one["frame"]) in published), name)
+        return [one for i, refs in enumerate(measured) for one in refs if (i, one["frame"]) in published]
+
+    def measured(self, name: str) -> list[float]:
+        return _numbers(self.scored, name)
+
+    def persons_measured(self, name: str) -> list[float]:
+        """The same of people alone."""
+        return _numbers((one for one in self.scored if "pose" in one), name)
 
 
 def _numbers(facts: Iterable[Facts], name: str) -> list[float]:
@@ -152,6 +160,25 @@ COLUMNS: dict[str, Column] = {
     "sharpness": Column(SHARE, "of a reference, the least", lambda s: min(s.measured("sharpness"), default=None)),
     "likeness": Column(
         SHARE, "of a reference to the entity's others, the least", lambda s: min(s.measured("likeness"), default=None)
+    ),
+    "face_distance": Column(
+        SHARE,
+        "of a reference's face from the entity's others, the most",
+        lambda s: max(s.measured("face_distance"), default=None),
+    ),
+    "brightness": Column(
+        SHARE, "grey level of 255 of a reference, the least", lambda s: min(s.measured("brightness"), default=None)
+    ),
+    "overlaid": Column(
+        SHARE, "share of a reference under a logo's edges, the most", lambda s: max(s.measured("overlaid"), default=None)
+    ),
+    "clipped": Column(
+        SHARE,
+        "share of a person's outline along a side of the box, the most",
+        lambda s: max(s.persons_measured("clipped"), default=None),
+    ),
+    "mask_score": Column(
+        SHARE, "how sure a reference's mask is, the least", lambda s: min(_numbers(s.refs or (), "mask_score"), default=None)
     ),
     "background_method": Column(
         TEXT, "how the background was made; none: it was not", lambda s: s.get("inpaint_background", "method")

@@ -12,7 +12,7 @@ from tests.shards.made import rejected, sample
 REFS = [
     {"frame": 0, "label": "person", "area": 0.1, "member": "ref.0.0.webp"},
     {"frame": 1, "label": "person", "area": 0.3, "member": None, "refused": "blurred"},
-    {"frame": 2, "label": "person", "area": 0.2, "member": "ref.0.2.webp"},
+    {"frame": 2, "label": "person", "area": 0.2, "member": "ref.0.2.webp", "mask_score": 0.91},
 ]
 SCORES = {
     "extract_entities": {
@@ -41,11 +41,11 @@ SCORES = {
     "score_references": {
         "entities": [
             [
-                {"frame": 0, "side": 90, "likeness": None},
-                {"frame": 1, "side": 3, "likeness": 0.1},
-                {"frame": 2, "side": 80, "likeness": 0.7},
+                {"frame": 0, "side": 90, "likeness": None, "brightness": 99.5, "clipped": 0.01, "overlaid": 0.002, "pose": None},
+                {"frame": 1, "side": 3, "likeness": 0.1, "brightness": 3.0, "clipped": 0.9, "overlaid": 0.9, "pose": 0.7},
+                {"frame": 2, "side": 80, "likeness": 0.7, "brightness": 98.0, "clipped": 0.02, "face_distance": 0.4, "pose": 0.7},
             ],
-            [{"frame": 1, "side": 60}],
+            [{"frame": 1, "side": 60, "clipped": 0.5}],
             [],
         ]
     },
@@ -63,6 +63,8 @@ def test_columns_say_what_the_scores_say():
     assert (row["smallest_mask"], row["mean_mask"]) == (0.05, 0.1167)
     assert (row["faces"], row["face_share"]) == (1, 0.02), "a refused person's face is not published"
     assert (row["smallest_side"], row["likeness"]) == (60, 0.7), "what is refused is not measured here"
+    assert (row["brightness"], row["overlaid"], row["face_distance"], row["mask_score"]) == (98.0, 0.002, 0.4, 0.91)
+    assert row["clipped"] == 0.02, "of people alone: things may be straight"
     assert (row["desirable"], row["quality"], row["text_share"], row["residual_motion"]) == (0.35, "desirable", 0.5, None)
     assert (row["background_method"], row["background_reason"], row["background_coverage"]) == ("none", "leaked", 0.25)
     assert (row["duration"], row["boundary"], row["shots"]) == (2.5, 0.25, 1)

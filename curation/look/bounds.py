@@ -18,6 +18,11 @@ KNOBS = (
     ("covered", "score_references", "max_covered", "most"),
     ("sharpness", "score_references", "min_sharpness", "least"),
     ("likeness", "score_references", "min_likeness", "least"),
+    ("face_distance", "score_references", "max_face_distance", "most"),
+    ("brightness", "score_references", "min_brightness", "least"),
+    ("overlaid", "score_references", "max_overlaid", "most"),
+    ("clipped", "score_references", "max_clipped", "most"),
+    ("mask_score", "score_references", "min_mask", "least"),
     ("background_coverage", "inpaint_background", "min_coverage", "least"),
     ("background_invented", "inpaint_background", "max_invented", "most"),
 )

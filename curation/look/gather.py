@@ -16,14 +16,14 @@ from curation.columns import COLUMNS
 from curation.look.bounds import Bound
 from curation.sample import FAILED, KEPT, REJECTED
 
-STEPS = {"duration": 0.01, "sharpness": 0.01, "smallest_side": 1.0}
+STEPS = {"duration": 0.01, "sharpness": 0.01, "smallest_side": 1.0, "brightness": 0.05, "face_distance": 0.0002}
 """How finely a value is counted; shares are counted by 0.0001, as stages round them, so that counts at a bound are exact."""
 SHARE = 1e-4
 CELLS = 10_001
 DRAWN = (
     *("desirable", "residual_motion", "static_border", "text_share", "boundary", "duration", "smallest_mask", "mean_mask"),
-    *("face_share", "smallest_side", "truncation", "covered", "sharpness", "likeness", "background_coverage"),
-    "background_invented",
+    *("face_share", "smallest_side", "truncation", "covered", "sharpness", "likeness", "face_distance"),
+    *("brightness", "overlaid", "clipped", "mask_score", "background_coverage", "background_invented"),
 )
 """Columns that are drawn as histograms."""
 SUMMED = (
