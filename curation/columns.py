@@ -94,7 +94,7 @@ class Scores:
 
     def persons_measured(self, name: str) -> list[float]:
         """The same of people alone."""
-        return _numbers((one for one in self.scored if "pose" in one), name)
+        return _numbers((one for one in self.scored if "face" in one), name)
 
 
 def _numbers(facts: Iterable[Facts], name: str) -> list[float]:

@@ -41,9 +41,9 @@ SCORES = {
     "score_references": {
         "entities": [
             [
-                {"frame": 0, "side": 90, "likeness": None, "brightness": 99.5, "clipped": 0.01, "overlaid": 0.002, "pose": None},
-                {"frame": 1, "side": 3, "likeness": 0.1, "brightness": 3.0, "clipped": 0.9, "overlaid": 0.9, "pose": 0.7},
-                {"frame": 2, "side": 80, "likeness": 0.7, "brightness": 98.0, "clipped": 0.02, "face_distance": 0.4, "pose": 0.7},
+                {"frame": 0, "side": 90, "likeness": None, "brightness": 99.5, "clipped": 0.01, "overlaid": 0.002, "face": 0.9},
+                {"frame": 1, "side": 3, "likeness": 0.1, "brightness": 3.0, "clipped": 0.9, "overlaid": 0.9, "face": 0.0},
+                {"frame": 2, "side": 80, "likeness": 0.7, "brightness": 98.0, "clipped": 0.02, "face_distance": 0.4, "face": 0.0},
             ],
             [{"frame": 1, "side": 60, "clipped": 0.5}],
             [],
