@@ -313,6 +313,18 @@ def build(
     raise typer.Exit(building.build(input, output, **how, local=local, address=address))  # type: ignore[arg-type]
 
 
+@benchmark.command()
+def prepare(
+    annotation: Annotated[Path, typer.Argument(metavar="ANNOTATION", help="the folder in MP's zip: KEY.vid_info.json …")],
+    videos: Annotated[Path, typer.Option(help="MSR-VTT's videos, video0.mp4 …")],
+    output: Annotated[Path, typer.Option(help="msrvtt_personalization_data/ comes into it; what is there is not made again")],
+) -> None:
+    """MSRVTT-Personalization as it is released, to its clips' folders; without backgrounds, which MP's own script paints."""
+    from curation.benchmark import released
+
+    released.prepare(annotation, videos, output)
+
+
 shards = typer.Typer(help="Shards of others.", no_args_is_help=True)
 app.add_typer(shards, name="shards")
 

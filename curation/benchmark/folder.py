@@ -99,6 +99,11 @@ def case(folder: Path) -> Case:
     )
 
 
+def is_odd(word: str) -> bool:
+    """Whether no file can be named after it."""
+    return not word or len(word) > LONGEST_WORD or word.startswith(".") or re.search(r"[\x00-\x1f\\]", word) is not None
+
+
 def stem(word: str) -> str:
     """How the files of a word begin."""
     return word.replace(" ", "_").replace("/", "_")
@@ -110,7 +115,7 @@ def _tags(folder: Path, said: Mapping[str, Any]) -> dict[str, list[str]]:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise BenchmarkError(f"{folder}: word_tags.json: {kind} is no list of words")
         for word in words if kind != "background" else ():
-            if not word or len(word) > LONGEST_WORD or word.startswith(".") or re.search(r"[\x00-\x1f\\]", word):
+            if is_odd(word):
                 raise BenchmarkError(f"{folder}: word_tags.json: {word[:40]!r} is no word that files are named by")
     return tags
 

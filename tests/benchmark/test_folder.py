@@ -39,6 +39,14 @@ def test_faces_are_no_cutouts(tmp_path):
     assert [path.name for path in case.face_files["man"]] == ["man.face.frame2.png"]
 
 
+def test_files_of_other_words_and_kinds_are_none_of_its(tmp_path):
+    clip = made.clip(tmp_path, "a", subject=["man"], object=["m.n"])
+    for name in ("man.frame1.old.png", "xman.frame1.png", "man.frame1.png.jpg", "m.n.frame9.PNG"):
+        (clip / name).touch()
+    (case,) = folder.cases(tmp_path)
+    assert [len(case.cutouts[word]) for word in ("man", "m.n")] == [3, 3]
+
+
 def test_our_own_export_is_read(sample_run, tmp_path):
     export(str(sample_run), "msrvtt", tmp_path / "out")
     found, broken = folder.read(tmp_path / "out")
