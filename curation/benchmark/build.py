@@ -135,8 +135,6 @@ def _write(
     storage: Storage, target: Path, rows: Sequence[Mapping[str, Any]], fates: Fates, per_video: PerVideo
 ) -> tuple[list[Case], Fates]:
     """Replace the clips' folder; the cases in it, and the fates of those that are not."""
-    for left in target.glob(f".{msrvtt.FOLDER}.*.tmp"):
-        shutil.rmtree(left, ignore_errors=True)
     temporary = target / temporary_name(msrvtt.FOLDER)
     try:
         (temporary / msrvtt.FOLDER).mkdir(parents=True)

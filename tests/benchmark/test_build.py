@@ -15,6 +15,7 @@ from curation.benchmark.errors import BenchmarkError
 from curation.look import decisions
 from curation.look.export.export import export
 from curation.storage import Storage
+from tests.benchmark import made
 
 SAYS = {"carphone_pristine_00000", "carphone_pristine_00001"}
 """Two clips of one video that the run over the sample clips keeps, beside one of another."""
@@ -74,6 +75,23 @@ def test_one_clip_of_each_video(target):
     assert fates(target)[left] == ("rejected", "benchmark", "another_of_the_video")
     decisions.add(Storage.at(target / "run"), left, decisions.KEEP)
     assert left in build(target, "1"), "a person's word goes before the rule"
+
+
+def test_the_rule_of_the_one(tmp_path):
+    """Subject mode, face mode, most pictures, the longest, the first; a key breaks no tie before that."""
+    made.clip(tmp_path, "two", subject=["man", "dog"])
+    made.clip(tmp_path, "bare", subject_with_face=[])
+    made.clip(tmp_path, "few", seen=(1, 2))
+    for key in ("short", "late", "early"):
+        made.clip(tmp_path, key)
+    spans = {"two": (0, 90), "bare": (0, 80), "few": (0, 70), "short": (0, 5), "late": (40, 50), "early": (20, 30)}
+    rows = {key: {"video": "v", "start": float(a), "end": float(b)} for key, (a, b) in spans.items()}
+    cases, order = folder.cases(tmp_path), []
+    while cases:
+        (best,) = building._one_each(cases, rows, {})
+        order.append(best)
+        cases = [case for case in cases if case.key != best]
+    assert order == ["early", "late", "short", "few", "bare", "two"]
 
 
 def test_decisions_of_the_viewer_are_obeyed(target):
