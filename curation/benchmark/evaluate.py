@@ -20,6 +20,7 @@ from curation.benchmark.case import Case, Mode, References
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.scoring import Job, Load, Scorer
 from curation.fingerprint import libraries
+from curation.inputs.files import as_utf8
 from curation.storage import replacing
 from curation.store import store
 
@@ -50,12 +51,13 @@ def evaluate(
     `frames`: only so many of each video count, as MP's `--num_frames`. `load`: metrics of one's own instead of the profile's.
     Raises `BenchmarkError` where there is no video.
     """
+    made, benchmark = Path(made).absolute(), Path(benchmark).absolute()  # workers have folders of their own
     all_cases, broken = folder.read(benchmark)
     cases = folder.subset(all_cases, mode)
     found, others = videos.find(made, (case.key for case in cases))
     if not found:
         raise BenchmarkError(f"{made}: no file there is called after one of the {len(cases)} clips of {mode} mode, as KEY.mp4")
-    target = Path(output or f"{str(made).rstrip('/')}-scores/{mode}-{references}{'-background' * background}")
+    target = Path(output or f"{made}-scores/{mode}-{references}{'-background' * background}").absolute()
     models = () if load else _models(profile)
     job = Job(
         load or functools.partial(_profile, profile),
@@ -73,8 +75,8 @@ def evaluate(
     unreadable = {row["key"]: row["reason"] for row in rows if str(row["reason"]).startswith("unreadable")}
     told = {
         "version": __version__,
-        "videos": str(made),
-        "benchmark": str(benchmark),
+        "videos": as_utf8(str(made)),
+        "benchmark": as_utf8(str(benchmark)),
         "mode": mode,
         "references": references,
         "background": background,

@@ -60,7 +60,7 @@ def read(folder: Path | str) -> tuple[list[Case], dict[str, str]]:
         try:
             found.append(case(place / name))
         except BenchmarkError as error:
-            broken[name] = str(error).removeprefix(f"{place / name}: ")
+            broken[files.as_utf8(name)] = str(error).removeprefix(f"{place / name}: ")
     if not found:
         one = f"; {next(iter(broken))}: {next(iter(broken.values()))}" if broken else ""
         raise BenchmarkError(f"{place}: no clip's folder in it with {', '.join(NEEDED)}{one}")
@@ -69,6 +69,8 @@ def read(folder: Path | str) -> tuple[list[Case], dict[str, str]]:
 
 def case(folder: Path) -> Case:
     """One clip's folder; no picture of it is opened. Raises `BenchmarkError`."""
+    if files.as_utf8(folder.name) != folder.name:
+        raise BenchmarkError(f"{folder}: its name is not UTF-8")
     try:
         names = {path.name for path in folder.iterdir()}
         if missing := [name for name in NEEDED if name not in names]:

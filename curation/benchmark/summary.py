@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from curation.benchmark.case import Mode
-from curation.benchmark.scores import best, cell, rounded
+from curation.benchmark.scores import best, cell
 
 ROWS = Path(__file__).with_name("rows.yaml")
 SHOWN = 200
@@ -84,4 +84,4 @@ def line(told: Mapping[str, Any], html: Path) -> str:
 
 
 def _range(column: Mapping[str, Any]) -> str:
-    return "" if column["low"] is None else f" [{rounded(column['low'])}, {rounded(column['high'])}]"
+    return "" if column["low"] is None else f" [{cell(column['low'])}, {cell(column['high'])}]"

@@ -124,6 +124,13 @@ def test_an_empty_prompt_and_a_pipe_are_told_of(tmp_path):
     assert folder.read(tmp_path)[1] == {"empty": "summary_text.txt is empty", "pipe": "bad_caption: it is not a file"}
 
 
+def test_a_name_that_is_no_text_is_told_of(tmp_path):
+    made.clip(tmp_path, "good")
+    bad = made.clip(tmp_path, "bad")
+    bad.rename(bad.with_name("bad\udcff"))
+    assert folder.read(tmp_path)[1] == {"bad\\xff": "its name is not UTF-8"}
+
+
 def test_no_folder_and_one_without_clips(tmp_path):
     with pytest.raises(BenchmarkError, match="no such folder"):
         folder.cases(tmp_path / "none")

@@ -139,6 +139,7 @@ def test_what_cannot_be_used_is_left_out_and_nothing_is_run(source, tmp_path, mo
         gzip.compress(b"cnumpy\nndarray\n(((L1000000000000000000L\nttR."),  # larger than any memory
         gzip.compress(b"(" * 3 + b"l" + b"c_codecs\nencode\n(Vx\nVrot13\ntR."),
     ],
+    ids=["no gzip", "cut short", "damaged", "larger than any memory", "another codec"],
 )
 def test_damaged_masks_are_the_clips_fault(tmp_path, content):
     (tmp_path / "a.pkl.gz").write_bytes(content)
