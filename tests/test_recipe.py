@@ -108,7 +108,7 @@ PAPER = {
 }
 
 
-@pytest.mark.parametrize("name", ["paper", "paper-24gb"])
+@pytest.mark.parametrize("name", ["paper", "paper-24gb", "paper-benchmark"])
 def test_the_papers_recipes_fill_one_gpu_and_name_their_models(name):
     made = recipe.find(name)
     pools = place(lanes(made.steps()), cpus=16, gpus=1)
@@ -127,7 +127,7 @@ def test_what_holds_a_share_of_a_gpu_takes_several_units_at_once():
 
 def test_loading_the_papers_recipes_imports_none_of_their_packages():
     heavy = "{'torch', 'transformers', 'diffusers', 'vllm', 'groundingdino', 'segment_anything', 'ultralytics'}"
-    code = "from curation import recipe; [recipe.find(n).fingerprint() for n in ('paper', 'paper-24gb')]"
+    code = "from curation import recipe; [recipe.find(n).fingerprint() for n in ('paper', 'paper-24gb', 'paper-benchmark')]"
     done = [sys.executable, "-c", f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"]
     assert subprocess.run(done, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
