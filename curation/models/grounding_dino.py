@@ -97,6 +97,25 @@ class GroundingDino:
                     found[f][word] = own
         return found
 
+    def tokens(self, text: str) -> list[int]:
+        """Its token numbers, [CLS] first and [SEP] last."""
+        with self._alone:
+            return list(self.tokenizer(text)["input_ids"])
+
+    def queries(self, frames: Sequence[np.ndarray], text: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the network itself says, for who scores it by other rules: of frames of one size, RGB uint8, the probabilities of
+        a text's tokens, float32 [N, Q, 256], and boxes [N, Q, 4], xyxy px, that may pass the frame."""
+        chances, boxes = [], []
+        for start in range(0, len(frames), AT_ONCE):
+            part = [prepare(frame, self.sides) for frame in frames[start : start + AT_ONCE]]
+            logits, own = self._forward(torch.stack(part), [text] * len(part))
+            chances.append(logits.sigmoid())
+            boxes.append(own * torch.tensor([frames[0].shape[1], frames[0].shape[0]] * 2))
+        placed = torch.cat(boxes)
+        placed[..., :2] -= placed[..., 2:] / 2
+        placed[..., 2:] += placed[..., :2]
+        return torch.cat(chances).numpy(), placed.numpy()
+
     @torch.inference_mode()
     def _forward(self, images: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Logits N×Q×256 (-inf where there is no token) and boxes N×Q×4 (centre and sides, in shares of the frame)."""
