@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,9 +26,8 @@ class Detects(Protocol):
         float32, which may pass the frame."""
 
 
-class Segments(Protocol):
-    def cut(self, frame: np.ndarray, boxes: Sequence[Place]) -> tuple[np.ndarray, np.ndarray]:
-        """One mask for each box of a frame, bool [boxes, H, W], and its predicted IoU [boxes]."""
+Segments = Callable[[np.ndarray, Sequence[Place]], tuple[np.ndarray, np.ndarray]]
+"""A frame and boxes → one mask for each, bool [boxes, H, W], and its predicted IoU [boxes]."""
 
 
 def prompt(words: Sequence[str]) -> str:
@@ -78,8 +77,8 @@ def cut(frame: np.ndarray, mask: np.ndarray, box: Place) -> Cut | None:
 class Grounded:
     """`Locate` by GroundingDINO and SAM."""
 
-    def __init__(self, detector: Detects, segmenter: Segments):
-        self._detector, self._segmenter = detector, segmenter
+    def __init__(self, detector: Detects, segment: Segments):
+        self._detector, self._segment = detector, segment
 
     def __call__(self, frames: np.ndarray, words: Sequence[str]) -> list[list[Cut | None]]:
         text = prompt(words)
@@ -92,6 +91,6 @@ class Grounded:
         there = [box for box in row if box]
         if not there:
             return [None for _ in row]
-        kept = zip(there, *self._segmenter.cut(frame, there), strict=True)
+        kept = zip(there, *self._segment(frame, there), strict=True)
         cuts = iter([cut(frame, mask, box) if score > IOU else None for box, mask, score in kept])
         return [next(cuts) if box else None for box in row]

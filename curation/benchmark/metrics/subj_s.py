@@ -9,7 +9,7 @@ import numpy as np
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
 from curation.benchmark.metrics.sharing import cosines
-from curation.benchmark.metrics.subjects import Subjects, asked
+from curation.benchmark.metrics.subjects import Subjects
 
 
 def subj_s(found: Sequence[np.ndarray], references: Sequence[np.ndarray], frames: int) -> float:
@@ -24,7 +24,7 @@ def subj_s(found: Sequence[np.ndarray], references: Sequence[np.ndarray], frames
 class SubjS:
     """Every subject and every object of the clip is asked for, whichever of them the video was made from (PAPER.md §6).
 
-    Undefined where a clip has no reference of anything.
+    Undefined where a clip has no reference of anything that can be found.
     """
 
     def __init__(self, subjects: Subjects, models: tuple[str, ...] = (), column: str = "subj_s"):
@@ -33,7 +33,7 @@ class SubjS:
 
     def truth(self, case: Case) -> Truth:
         """Named by the words' places among those asked for: a word may hold what no name should."""
-        return {str(place): self._subjects.references(case, word) for place, word in enumerate(asked(case))}
+        return {str(place): self._subjects.references(case, word) for place, word in enumerate(self._subjects.asked(case))}
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         if not truth:

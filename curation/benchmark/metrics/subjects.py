@@ -32,14 +32,18 @@ Locate = Callable[[np.ndarray, Sequence[str]], list[list[Cut | None]]]
 
 
 class Subjects:
-    """The words of a clip found in a video, and their embeddings, once for all metrics."""
+    """The words of a clip found in a video, and their embeddings, once for all metrics. `knows`: which words can be found."""
 
-    def __init__(self, locate: Locate, embed: Embed):
-        self.cuts = Once(lambda video, case: locate(video.frames, asked(case)))
+    def __init__(self, locate: Locate, embed: Embed, knows: Callable[[str], bool] = lambda word: True):
+        self.cuts = Once(lambda video, case: locate(video.frames, self.asked(case)))
         """By frame and word of `asked`."""
         self.found = Once(self._found)
         """Of each word of `asked` the embeddings of its cut-outs, [found, D], in the order of frames."""
-        self.embed = embed
+        self.embed, self._knows = embed, knows
+
+    def asked(self, case: Case) -> list[str]:
+        """Subjects and objects that have a reference, each once. (Every word of MP's has; it could not read another.)"""
+        return [word for word in dict.fromkeys(case.words) if case.cutouts.get(word) and self._knows(word)]
 
     def references(self, case: Case, word: str) -> np.ndarray:
         """Embeddings of a word's references, [N, D], on white."""
@@ -48,8 +52,3 @@ class Subjects:
     def _found(self, video: Video, case: Case) -> list[np.ndarray]:
         columns = [[cut for cut in column if cut] for column in zip(*self.cuts(video, case), strict=True)]
         return [self.embed([cut.picture for cut in column]) if column else np.zeros((0, 1)) for column in columns]
-
-
-def asked(case: Case) -> list[str]:
-    """Subjects and objects that have a reference, each once. (Every word of MP's has; it could not read another.)"""
-    return [word for word in dict.fromkeys(case.words) if case.cutouts.get(word)]

@@ -25,12 +25,15 @@ class TextS:
     MP computes CLIP in half precision on a GPU, which moves a cosine by some 1e-4; ours is float32.
     """
 
-    columns = ("text_s",)
-
     def __init__(
-        self, frames: Callable[[np.ndarray], np.ndarray], text: Callable[[str], np.ndarray], models: tuple[str, ...] = ()
+        self,
+        frames: Callable[[np.ndarray], np.ndarray],
+        text: Callable[[str], np.ndarray],
+        models: tuple[str, ...] = (),
+        column: str = "text_s",
     ):
-        self._frames, self._text, self.models = frames, text, models
+        self._frames, self._text = frames, text
+        self.models, self.columns = models, (column,)
 
     def truth(self, case: Case) -> Truth:
         return {"prompt": self._text(case.prompt)}
