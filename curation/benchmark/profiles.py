@@ -34,8 +34,8 @@ def models(name: str) -> list[str]:
 
 
 def profile(name: str, device: str, references: References = "single") -> list[Metric]:
-    """The metrics, their networks loaded from the store on `device` (the CPU profile leaves it alone); with all `references` given
-    copy-paste is undefined. Raises `BenchmarkError` and `store.StoreError`."""
+    """The metrics, their networks loaded from the store on `device` (the CPU profile leaves it alone). `references`: what the
+    videos were made from; copy-paste is undefined for "all". Raises `BenchmarkError` and `store.StoreError`."""
     make = {"papers": _papers, "cpu": _cpu, "open": _open}[_known(name)]
     return make(device, references)
 
@@ -72,7 +72,7 @@ def _cpu(device: str, references: References) -> list[Metric]:
     from curation.benchmark.metrics.copy_paste import CopyPaste
     from curation.benchmark.metrics.dync_d import DyncD
     from curation.benchmark.metrics.embedded import ClosedSetCuts, DlibFaces, NotAvailable, SurestFaces, closeness
-    from curation.benchmark.metrics.face_s import Faces, FaceS
+    from curation.benchmark.metrics.face_s import FaceS, Faces
     from curation.benchmark.metrics.pose_spread import PoseSpread
     from curation.benchmark.metrics.subj_s import SubjS
     from curation.benchmark.metrics.subjects import Subjects
@@ -91,7 +91,11 @@ def _cpu(device: str, references: References) -> list[Metric]:
     from curation.models.wordnet import WordNet
 
     device_of.pick(0)
-    network, names, matte = EfficientNet(store.path(EFFNET)), WordNet(store.path("wordnet")), Matte(store.path("selfie-segmentation"))
+    network, names, matte = (
+        EfficientNet(store.path(EFFNET)),
+        WordNet(store.path("wordnet")),
+        Matte(store.path("selfie-segmentation")),
+    )
     people = People(matte, Pose(store.path("mediapipe-pose")))
     things = ClosedSet(NanoDet(store.path("nanodet")), names, matte, people=people, salient=U2Net(store.path("u2netp")))
     subjects = Subjects(ClosedSetCuts(things), _padded(_effnet(network)), lambda word: things.label(word) is not None)
@@ -114,7 +118,11 @@ def _open(device: str, references: References) -> list[Metric]:
     from curation.benchmark.metrics.text_s import TextS
 
     clip, dino, flow = _clip(device), _dino(device), _raft(device)
-    subjects, of_clip, of_dino = _subjects(device, dino), on_squares(clip.pictures, clip.side), on_squares(dino.pictures, dino.side)
+    subjects, of_clip, of_dino = (
+        _subjects(device, dino),
+        on_squares(clip.pictures, clip.side),
+        on_squares(dino.pictures, dino.side),
+    )
     frames = Once(squares(clip.pictures, clip.side))
     regions = ((*GROUNDED, CLIP), (*GROUNDED, DINO))
     return [
@@ -167,8 +175,8 @@ def _subjects(device: str, dino: Any) -> Any:
     from curation.models.grounding_dino import GroundingDino
     from curation.models.sam import SegmentAnything
 
-    detector = GroundingDino(*(store.path(name) for name in GROUNDED[:2]), device)
-    segmenter = SegmentAnything(store.path(GROUNDED[2]), device)
+    checkpoint, texts, masks = (store.path(name) for name in GROUNDED)
+    detector, segmenter = GroundingDino(checkpoint, texts, device), SegmentAnything(masks, device)
     return Subjects(Grounded(detector, segmenter.cut), on_squares(dino.pictures, dino.side))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 SIDE = 112
 """Pixels of the square it sees (PAPER.md §3 Face)."""
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 AT_ONCE = 32
 """Faces per forward pass."""
 
@@ -54,13 +55,13 @@ class Block(nn.Module):
         self.bn1, self.conv1 = nn.BatchNorm2d(inner), nn.Conv2d(inner, outer, 3, 1, 1, bias=False)
         self.bn2, self.prelu = nn.BatchNorm2d(outer), nn.PReLU(outer)
         self.conv2, self.bn3 = nn.Conv2d(outer, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer)
-        self.downsample = (
+        self.downsample: nn.Module | None = (
             nn.Sequential(nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)) if shortcut else None
         )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
-        return out + (self.downsample(x) if self.downsample else x)
+        return out + (x if self.downsample is None else self.downsample(x))
 
 
 class Backbone(nn.Module):
@@ -71,7 +72,7 @@ class Backbone(nn.Module):
         width = weights["conv1.weight"].shape[0]
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1, self.prelu = nn.BatchNorm2d(width), nn.PReLU(width)
-        for stage in ("layer1", "layer2", "layer3", "layer4"):
+        for stage in STAGES:
             outer = weights[f"{stage}.0.conv1.weight"].shape[0]
             count = len({match[1] for key in weights if (match := re.match(rf"{stage}\.(\d+)\.", key))})
             blocks = [Block(width, outer, 2, True), *(Block(outer, outer, 1, False) for _ in range(count - 1))]
@@ -83,6 +84,6 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.prelu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in STAGES:
+            x = self.get_submodule(stage)(x)
         return self.features(self.fc(self.bn2(x).flatten(1)))

@@ -7,8 +7,8 @@ import numpy as np
 
 SHORT_SIDE = 256
 """Pixels to which a larger frame is shrunk; MP states its threshold at this side (PAPER.md §6)."""
-PYRAMID = {"pyr_scale": 0.5, "levels": 4, "winsize": 15, "iterations": 3, "poly_n": 5, "poly_sigma": 1.2, "flags": 0}
-"""OpenCV's example but for a fourth level: at 256 px motion of 40 px is seen."""
+LEVELS = 4
+"""Of its pyramid; the other numbers are OpenCV's example's."""
 
 
 def farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -17,6 +17,8 @@ def farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     height, width = first.shape[:2]
     scale = min(1.0, SHORT_SIDE / min(height, width))
     size = max(16, round(width * scale)), max(16, round(height * scale))
-    greys = [cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in (first, second)]
-    flow = cv2.calcOpticalFlowFarneback(*greys, None, **PYRAMID)
+    a, b = (cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA) for f in (first, second))
+    flow = cv2.calcOpticalFlowFarneback(
+        a, b, None, pyr_scale=0.5, levels=LEVELS, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
+    )
     return flow * np.array([width / size[0], height / size[1]], np.float32)

@@ -74,7 +74,7 @@ class GroundingDino:
         settings = _settings(checkpoint.parent)
         self.sides: tuple[int, int] = settings.pop("input_sides", SIDES)
         self.model: Any = _load(checkpoint, texts, settings).to(device)
-        self.tokenizer = self.model.tokenizer
+        self.tokenizer: Any = self.model.tokenizer
         self._alone = threading.Lock()  # a tokenizer keeps how it was last told to pad
 
     def __call__(self, frames: Sequence[np.ndarray], words: Sequence[Sequence[str]], lowest: float) -> list[list[list[Hit]]]:

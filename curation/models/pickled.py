@@ -57,7 +57,9 @@ def weights_of(checkpoint: Path, *keys: str) -> dict[str, Tensor]:
         network = next(content[key] for key in keys if content.get(key) is not None)
         found = dict(_tensors(network, ""))
     except (pickle.UnpicklingError, RuntimeError, StopIteration, AttributeError, TypeError, KeyError, EOFError) as error:
-        raise WrongWeights(f"{checkpoint} holds no network as {' or '.join(keys)}: {' '.join(str(error).split())[:200]}") from error
+        raise WrongWeights(
+            f"{checkpoint} holds no network as {' or '.join(keys)}: {' '.join(str(error).split())[:200]}"
+        ) from error
     return {name: value.detach().float() if value.is_floating_point() else value for name, value in found.items()}
 
 

@@ -24,7 +24,8 @@ NAMES = (
     (r"^(\w+_encoder)\.conv2\.", r"\1.conv."),
     (r"\.(layer\d)\.(\d)\.conv(\d)\.", r".\1.\2.convnormrelu\3.0."),
     (r"\.(layer\d)\.(\d)\.norm([12])\.", r".\1.\2.convnormrelu\3.1."),
-    (r"^update_block\.encoder\.conv([cf])(\d)\.", lambda m: f"update_block.motion_encoder.conv{_ENDS[m[1]]}{m[2]}.0."),
+    (r"^update_block\.encoder\.convc(\d)\.", r"update_block.motion_encoder.convcorr\1.0."),
+    (r"^update_block\.encoder\.convf(\d)\.", r"update_block.motion_encoder.convflow\1.0."),
     (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
     (r"^update_block\.gru\.conv([zrq])([12])\.", r"update_block.recurrent_block.convgru\2.conv\1."),
     (r"^update_block\.flow_head\.", "update_block.flow_head."),
@@ -32,7 +33,6 @@ NAMES = (
     (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
 )
 """torchvision's names of the authors' layers; what they call norm3 is also the last of `downsample`."""
-_ENDS = {"c": "corr", "f": "flow"}
 
 
 class WrongWeights(ValueError):
@@ -54,9 +54,11 @@ class Raft:
 
     @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Flow of two uint8 RGB frames of one size, 128 px at least: float32 [h, w, 2], px, (x, y); h and w are the frame's filled
-        up to a multiple of 8 with its border, half on each side, an odd row or column below or at the right."""
-        frames = [torch.from_numpy(np.ascontiguousarray(frame)).to(self._device).permute(2, 0, 1)[None] for frame in (first, second)]
+        """Flow of two uint8 RGB frames of one size, 128 px at least: float32 [h, w, 2], px, (x, y); h and w are the frame's,
+        filled up to a multiple of 8 with its border, half on each side, an odd row or column below or at the right."""
+        frames = [
+            torch.from_numpy(np.ascontiguousarray(frame)).to(self._device).permute(2, 0, 1)[None] for frame in (first, second)
+        ]
         flows = self._network(*(filled(frame.float()) / 255 * 2 - 1 for frame in frames), num_flow_updates=ITERATIONS)
         return flows[-1][0].permute(1, 2, 0).cpu().numpy()
 

@@ -35,9 +35,7 @@ class Clip:
 
     def pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 RGB [side, side, 3] each → float32 [N, D], as the network gives them."""
-        return _in_parts(
-            pictures, OPENAI, self.device, lambda x: self._network.get_image_features(pixel_values=x).pooler_output
-        )
+        return _in_parts(pictures, OPENAI, self.device, lambda x: self._network.get_image_features(pixel_values=x).pooler_output)
 
     def text(self, text: str) -> np.ndarray:
         """float32 [D]; what is longer than the network's text is cut."""
@@ -61,9 +59,7 @@ class Dino:
 
     def pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 RGB [side, side, 3] each → float32 [N, D]."""
-        return _in_parts(
-            pictures, IMAGENET, self.device, lambda x: self._network(pixel_values=x).last_hidden_state[:, 0]
-        )
+        return _in_parts(pictures, IMAGENET, self.device, lambda x: self._network(pixel_values=x).last_hidden_state[:, 0])
 
 
 def _in_parts(

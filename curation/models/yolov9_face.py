@@ -45,7 +45,7 @@ class Yolov9Face:
         self._network.eval().requires_grad_(False).to(device)
         self._device = device
 
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[int, int, int, int] | None]:
+    def __call__(self, frames: Sequence[np.ndarray] | np.ndarray) -> list[tuple[int, int, int, int] | None]:
         """Of uint8 RGB frames of one size the box of the surest face of each, whole pixels within it; None where none is seen."""
         found: list[tuple[int, int, int, int] | None] = []
         for start in range(0, len(frames), AT_ONCE):
@@ -71,8 +71,8 @@ def letterboxed(frame: np.ndarray) -> np.ndarray:
     if (high, wide) != (height, width):
         frame = cv2.resize(frame, (wide, high), interpolation=cv2.INTER_LINEAR)
     rows, columns = ((SIDE - side) % MULTIPLE / 2 for side in (high, wide))
-    sides = [round(half + end) for half in (rows, columns) for end in (-0.1, 0.1)]
-    return cv2.copyMakeBorder(frame, *sides, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
+    top, bottom, left, right = (round(half + end) for half in (rows, columns) for end in (-0.1, 0.1))
+    return cv2.copyMakeBorder(frame, top, bottom, left, right, cv2.BORDER_CONSTANT, value=(GREY, GREY, GREY))
 
 
 def surest(
@@ -124,8 +124,10 @@ class Auxiliary(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = EPSILON
         heads = {f"{HEAD}.cv2.": "boxes.", f"{HEAD}.cv3.": "classes."}
-        own = {next((by + key.removeprefix(head) for head, by in heads.items() if key.startswith(head)), key): value
-               for key, value in weights.items()}
+        own = {
+            next((by + key.removeprefix(head) for head, by in heads.items() if key.startswith(head)), key): value
+            for key, value in weights.items()
+        }
         wanted = self.state_dict()
         self.load_state_dict({key: own[key] for key in wanted})
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.benchmark.case import Case, References
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import cosines
+from curation.benchmark.metrics.sharing import OneColumn, cosines
 from curation.benchmark.metrics.subjects import Subjects
 
 ALIKE = 0.95
@@ -37,18 +37,18 @@ def undefined(given: np.ndarray, others: np.ndarray) -> str:
     return "views_alike" if cosines(given[None], others).mean() > ALIKE else ""
 
 
-class CopyPaste:
+class CopyPaste(OneColumn):
     """The mean over the clip's subjects that have several views; the given one is `Case.single`'s.
 
     Undefined: `all_references` where all views are given, `one_view` and `views_alike` where no subject has others that differ
-    (the first subject's reason), `no_reference`, and `no_subject` where the video shows none of them: that is no copy of anything.
+    (the first subject's reason), `no_reference`, and `no_subject` where the video shows none of them: that copies nothing.
     """
 
     def __init__(
         self, subjects: Subjects, models: tuple[str, ...] = (), column: str = "copy_paste", references: References = "single"
     ):
         self._subjects, self._references = subjects, references
-        self.models, self.columns = models, (column,)
+        super().__init__(models, column)
 
     def truth(self, case: Case) -> Truth:
         words = [word for word in self._subjects.asked(case) if word in case.subjects]
@@ -77,8 +77,6 @@ def _parted(views: np.ndarray, given: int) -> tuple[np.ndarray, np.ndarray]:
     return views[given], np.delete(views, given, 0)
 
 
-def _scores(
-    found: Sequence[np.ndarray], views: Sequence[tuple[np.ndarray, np.ndarray]], reasons: Sequence[str]
-) -> list[float]:
+def _scores(found: Sequence[np.ndarray], views: Sequence[tuple[np.ndarray, np.ndarray]], reasons: Sequence[str]) -> list[float]:
     told = zip(found, views, reasons, strict=True)
     return [copy_paste(ours, *pair) for ours, pair, reason in told if len(ours) and not reason]

@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import Once
+from curation.benchmark.metrics.sharing import Once, OneColumn
 
 RATE = 8
 """Frames a second that motion is measured between, about (PAPER.md §6)."""
@@ -38,10 +38,11 @@ def moves(strengths: Sequence[float], frames: int, short_side: int, share: float
     return bool(strengths) and moving >= round(frames / PART)
 
 
-class DyncD:
+class DyncD(OneColumn):
     """`flow`: two uint8 RGB frames → their flow [h, w, 2] in pixels of the frames; its sides may be filled up, and count so.
 
-    Where one frame is all that is looked at there is no motion to speak of: undefined, as in the papers' tables; MP's released code would say 0.
+    Where one frame is all that is looked at there is no motion to speak of: undefined, as in the papers' tables; MP's released
+    code would say 0.
     """
 
     def __init__(
@@ -53,10 +54,7 @@ class DyncD:
     ):
         self.strengths = Once(self._strengths)
         self._flow, self._share = flow, share
-        self.models, self.columns = models, (column,)
-
-    def truth(self, case: Case) -> Truth:
-        return {}
+        super().__init__(models, column)
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         strengths = self.strengths(video)

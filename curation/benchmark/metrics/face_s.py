@@ -9,7 +9,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import Once, cosines
+from curation.benchmark.metrics.sharing import Once, OneColumn, cosines
 
 UP, DOWN = 0.17, 0.03
 """Shares by which a face's box is extended above and below (PAPER.md §3): below by the height that it has then, not by the
@@ -52,7 +52,7 @@ class Faces:
         return [crop for crop in crops if crop.size]
 
 
-class FaceS:
+class FaceS(OneColumn):
     """`identify`: uint8 RGB face crops of any sizes → [N, D]; `alike`: [N, D] and [M, D] → [N, M].
 
     The truth is the faces of the one subject that has any, their crops without the mask: a network of faces needs no white
@@ -68,7 +68,7 @@ class FaceS:
         alike: Callable[[np.ndarray, np.ndarray], np.ndarray] = cosines,
     ):
         self._faces, self._identify, self._alike = faces, identify, alike
-        self.models, self.columns = models, (column,)
+        super().__init__(models, column)
 
     def truth(self, case: Case) -> Truth:
         if no_face(case):
@@ -86,4 +86,10 @@ class FaceS:
 def no_face(case: Case) -> str:
     """Why a clip has no one face to compare with; "" where it has."""
     words = [word for word in case.with_face if case.face_files.get(word)]
-    return "" if len(words) == 1 == len(case.with_face) else "several_faces_in_truth" if len(case.with_face) > 1 else "no_face_in_truth"
+    return (
+        ""
+        if len(words) == 1 == len(case.with_face)
+        else "several_faces_in_truth"
+        if len(case.with_face) > 1
+        else "no_face_in_truth"
+    )

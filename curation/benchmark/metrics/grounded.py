@@ -1,4 +1,4 @@
-"""Things located by MP's rules: GroundingDINO's queries scored on each word's tokens, SAM's mask of the best box (PAPER.md §3, §6)."""
+"""Things located by MP's rules (PAPER.md §3, §6): GroundingDINO's queries scored on each word's tokens, SAM's masks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prompt(words: Sequence[str]) -> str:
 
 
 def occurrences(text: Sequence[int], word: Sequence[int]) -> list[int]:
-    """Places of a text's tokens that belong to a word, wherever it stands: "man" also in "man with a hat" (MP's released code)."""
+    """Places of a text's tokens that belong to a word, wherever it stands: "man" also in "old man" (MP's released code)."""
     count = len(word)
     starts = [i for i in range(len(text) - count + 1) if count and list(text[i : i + count]) == list(word)]
     return sorted({place for start in starts for place in range(start, start + count)})
@@ -83,7 +83,7 @@ class Grounded:
     def __call__(self, frames: np.ndarray, words: Sequence[str]) -> list[list[Cut | None]]:
         text = prompt(words)
         places = [occurrences(self._detector.tokens(text), self._detector.tokens(word)[1:-1]) for word in words]
-        chances, boxes = self._detector.queries(frames, text)
+        chances, boxes = self._detector.queries(list(frames), text)
         rows = [best_boxes(word_scores(c, places), b) for c, b in zip(chances, boxes, strict=True)]
         return [self._cuts(frame, row) for frame, row in zip(frames, rows, strict=True)]
 

@@ -1,7 +1,7 @@
 """FaceSim of OpenS2V-Eval, by its released rule and with MP's networks.
 
-Its own networks are insightface's detector and two recognisers on aligned faces (ArcFace, CurricularFace), whose weights are not in
-the store: this is not the number of its leaderboard, and is named after the recogniser that it has.
+Its own networks are insightface's detector and two recognisers on aligned faces (ArcFace, CurricularFace), whose weights are not
+in the store: this is not the number of its leaderboard, and is named after the recogniser that it has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
 from curation.benchmark.metrics.face_s import Faces, no_face
-from curation.benchmark.metrics.sharing import cosines
+from curation.benchmark.metrics.sharing import OneColumn, cosines
 
 FRAMES = 32
 """Frames that are looked at, evenly from the first to the last; of a shorter video some more than once."""
@@ -30,13 +30,12 @@ def facesim(faces: np.ndarray, reference: np.ndarray) -> float:
     return float(np.maximum(0, cosines(faces, reference[None])).mean()) if len(faces) else 0.0
 
 
-class FaceSim:
+class FaceSim(OneColumn):
     """The given face is `Case.single`'s; undefined as Face-S is."""
 
-    columns = ("facesim_arcface",)
-
     def __init__(self, faces: Faces, identify: Callable[[Sequence[np.ndarray]], np.ndarray], models: tuple[str, ...] = ()):
-        self._faces, self._identify, self.models = faces, identify, models
+        super().__init__(models, "facesim_arcface")
+        self._faces, self._identify = faces, identify
 
     def truth(self, case: Case) -> Truth:
         if no_face(case):

@@ -11,6 +11,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
+from curation.benchmark.metrics.sharing import OneColumn
 from curation.benchmark.metrics.subjects import Place, Subjects
 
 
@@ -26,16 +27,13 @@ def pose_spread(boxes: Sequence[Place], height: int, width: int) -> float:
     return float(np.sqrt(np.mean([values.var() for values in numbers])))
 
 
-class PoseSpread:
+class PoseSpread(OneColumn):
     """The mean over the clip's subjects that are found on two frames at least; `no_subject` where none is, `one_frame` in a
     video of one."""
 
     def __init__(self, subjects: Subjects, models: tuple[str, ...] = (), column: str = "pose_spread"):
         self._subjects = subjects
-        self.models, self.columns = models, (column,)
-
-    def truth(self, case: Case) -> Truth:
-        return {}
+        super().__init__(models, column)
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         if len(video.frames) < 2:

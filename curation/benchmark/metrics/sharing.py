@@ -7,6 +7,9 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from curation.benchmark.case import Case
+from curation.benchmark.metrics import Truth
+
 T = TypeVar("T")
 
 
@@ -22,6 +25,17 @@ class Once(Generic[T]):
         if not (self._answer and len(asked) == len(self._asked) and all(a is b for a, b in zip(asked, self._asked, strict=True))):
             self._asked, self._answer = asked, [self._function(*asked)]
         return self._answer[0]
+
+
+class OneColumn:
+    """A metric of one column; `models` are names of the store. It needs nothing of the truth unless it says so."""
+
+    def __init__(self, models: tuple[str, ...], column: str):
+        self.models = models
+        self.columns: tuple[str, ...] = (column,)
+
+    def truth(self, case: Case) -> Truth:
+        return {}
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import cosines
+from curation.benchmark.metrics.sharing import OneColumn, cosines
 from curation.benchmark.metrics.subjects import Subjects
 
 
@@ -21,7 +21,7 @@ def subj_s(found: Sequence[np.ndarray], references: Sequence[np.ndarray], frames
     return float(sum(sums)) / (frames * len(found))
 
 
-class SubjS:
+class SubjS(OneColumn):
     """Every subject and every object of the clip is asked for, whichever of them the video was made from (PAPER.md §6).
 
     Undefined where a clip has no reference of anything that can be found.
@@ -29,7 +29,7 @@ class SubjS:
 
     def __init__(self, subjects: Subjects, models: tuple[str, ...] = (), column: str = "subj_s"):
         self._subjects = subjects
-        self.models, self.columns = models, (column,)
+        super().__init__(models, column)
 
     def truth(self, case: Case) -> Truth:
         """Named by the words' places among those asked for: a word may hold what no name should."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import cosines
+from curation.benchmark.metrics.sharing import OneColumn, cosines
 
 
 def text_s(frames: np.ndarray, prompt: np.ndarray) -> float:
@@ -19,7 +19,7 @@ def text_s(frames: np.ndarray, prompt: np.ndarray) -> float:
     return float(cosines(frames, prompt[None]).mean())
 
 
-class TextS:
+class TextS(OneColumn):
     """`frames`: uint8 RGB [N, H, W, 3] → [N, D]; `text`: a prompt → [D], cut at the network's length.
 
     MP computes CLIP in half precision on a GPU, which moves a cosine by some 1e-4; ours is float32.
@@ -33,7 +33,7 @@ class TextS:
         column: str = "text_s",
     ):
         self._frames, self._text = frames, text
-        self.models, self.columns = models, (column,)
+        super().__init__(models, column)
 
     def truth(self, case: Case) -> Truth:
         return {"prompt": self._text(case.prompt)}

@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.benchmark.case import Case
 from curation.benchmark.metrics import Score, Truth, Video
-from curation.benchmark.metrics.sharing import cosines
+from curation.benchmark.metrics.sharing import OneColumn, cosines
 
 
 def vid_s(frames: np.ndarray, truth: np.ndarray) -> float:
@@ -16,13 +16,11 @@ def vid_s(frames: np.ndarray, truth: np.ndarray) -> float:
     return float(cosines(frames, truth).mean())
 
 
-class VidS:
+class VidS(OneColumn):
     """`frames`: uint8 RGB pictures of any sizes → [N, D]; the same way for true frames, each cropped to its own middle square:
     videos of other aspects are compared fairly."""
 
-    def __init__(
-        self, frames: Callable[..., np.ndarray], models: tuple[str, ...] = (), column: str = "vid_s"
-    ):
+    def __init__(self, frames: Callable[..., np.ndarray], models: tuple[str, ...] = (), column: str = "vid_s"):
         self._frames, self.models, self.columns = frames, models, (column,)
 
     def truth(self, case: Case) -> Truth:
