@@ -20,9 +20,9 @@ GROUNDED = ("groundingdino-swint", "bert-base-uncased", "sam-vit-b")
 EFFNET, DLIB, CENTERFACE = "efficientnet-lite2", "dlib-faces", "centerface"
 CLOSED_SET = ("nanodet", "wordnet", "selfie-segmentation", "mediapipe-pose", "u2netp")
 FARNEBACK_MOVES = 6 / 256
-"""Dync-D's threshold, as Farnebäck's flow measures what moves as it is: a patch of a third of the frame's sides that moves by 2 to
-20 px over a frame of panda70m-mini (short side 256; 15 clips), by 0.99 to 1.0 of that in the median. Where a thing has no texture,
-or a blurred frame moves far, it sees less. The first second of 73 % of its 60 clips is dynamic, of 87 % at half the threshold."""
+"""Dync-D's threshold, as Farnebäck's flow measures what moves as it is: a patch of a third of the frame's sides that moves by 2
+to 20 px over a frame of panda70m-mini (short side 256; 15 clips), by 0.99 to 1.0 of that in the median. Where a thing has no
+texture, or a blurred frame moves far, it sees less. 73 % of its 60 clips are dynamic in their first second; 87 % at 3 px."""
 
 
 def models(name: str) -> list[str]:

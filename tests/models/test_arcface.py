@@ -25,6 +25,14 @@ def test_faces_of_any_size_are_stretched_to_112(backbone: Path) -> None:
     assert np.corrcoef(network([small.repeat(16, 0).repeat(16, 1), 255 - small.repeat(16, 0).repeat(16, 1)]))[0, 1] < 0.9
 
 
+def test_the_network_sees_minus_one_to_one(backbone: Path) -> None:
+    face = np.random.default_rng(3).integers(0, 256, (112, 112, 3), dtype=np.uint8)
+    network = ArcFace(backbone)
+    with torch.no_grad():
+        expected = network._network(torch.from_numpy(face / 127.5 - 1).float().permute(2, 0, 1)[None])
+    assert network([face]) == pytest.approx(expected.numpy(), abs=1e-4)
+
+
 def test_many_faces_are_many_alone(backbone: Path) -> None:
     faces = list(np.random.default_rng(1).integers(0, 256, (35, 112, 112, 3), dtype=np.uint8))
     network = ArcFace(backbone)

@@ -31,7 +31,7 @@ def test_a_query_has_one_word_and_a_word_its_best_box_above_the_threshold() -> N
     boxes = np.array([[0, 0, 1, 1], [-0.9, 2.9, 5.9, 7], [1, 1, 2, 2]], np.float32)
     assert best_boxes(scores, boxes) == [(1, 1, 2, 2), (0, 0, 1, 1), None]
     assert best_boxes(scores[1:2], boxes[1:2]) == [(0, 2, 5, 7), None, None]  # towards zero
-    assert best_boxes(np.array([[0.4]]), boxes[:1]) == [None] and best_boxes(np.array([[0.41]]), boxes[:1]) != [None]
+    assert best_boxes(np.array([[0.4]]), boxes[:1]) == [None] and best_boxes(np.array([[0.401]]), boxes[:1]) != [None]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_masks_are_of_found_boxes_and_kept_when_sure() -> None:
 
     def segment(frame: np.ndarray, boxes: Sequence[grounded.Place]) -> tuple[np.ndarray, np.ndarray]:
         asked.append(list(boxes))
-        return np.ones((len(boxes), 10, 10), bool), np.array([0.9, 0.91])[-len(boxes) :]
+        return np.ones((len(boxes), 10, 10), bool), np.array([0.9, 0.901])[-len(boxes) :]
 
     frames = np.zeros((2, 10, 10, 3), np.uint8)
     rows = Grounded(Detector(), segment)(frames, ["a", "b"])
