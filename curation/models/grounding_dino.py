@@ -74,7 +74,7 @@ class GroundingDino:
         settings = _settings(checkpoint.parent)
         self.sides: tuple[int, int] = settings.pop("input_sides", SIDES)
         self.model: Any = _load(checkpoint, texts, settings).to(device)
-        self.tokenizer = self.model.tokenizer
+        self.tokenizer: Any = self.model.tokenizer
         self._alone = threading.Lock()  # a tokenizer keeps how it was last told to pad
 
     def __call__(self, frames: Sequence[np.ndarray], words: Sequence[Sequence[str]], lowest: float) -> list[list[list[Hit]]]:
@@ -96,6 +96,25 @@ class GroundingDino:
                 for word, own in zip(prompt.words, hits, strict=True):
                     found[f][word] = own
         return found
+
+    def tokens(self, text: str) -> list[int]:
+        """Its token numbers, [CLS] first and [SEP] last."""
+        with self._alone:
+            return list(self.tokenizer(text)["input_ids"])
+
+    def queries(self, frames: Sequence[np.ndarray], text: str) -> tuple[np.ndarray, np.ndarray]:
+        """What the network itself says, for who scores it by other rules: of frames of one size, RGB uint8, the probabilities of
+        a text's tokens, float32 [N, Q, 256], and boxes [N, Q, 4], xyxy px, that may pass the frame."""
+        chances, boxes = [], []
+        for start in range(0, len(frames), AT_ONCE):
+            part = [prepare(frame, self.sides) for frame in frames[start : start + AT_ONCE]]
+            logits, own = self._forward(torch.stack(part), [text] * len(part))
+            chances.append(logits.sigmoid())
+            boxes.append(own * torch.tensor([frames[0].shape[1], frames[0].shape[0]] * 2))
+        placed = torch.cat(boxes)
+        placed[..., :2] -= placed[..., 2:] / 2
+        placed[..., 2:] += placed[..., :2]
+        return torch.cat(chances).numpy(), placed.numpy()
 
     @torch.inference_mode()
     def _forward(self, images: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:

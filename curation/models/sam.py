@@ -68,6 +68,10 @@ class SegmentAnything:
             scores.append(iou[:, 0].float().cpu())
         return torch.cat(logits).numpy(), torch.cat(scores).numpy()
 
+    def cut(self, frame: np.ndarray, boxes: Sequence[Box]) -> tuple[np.ndarray, np.ndarray]:
+        """`masks` of a frame that is looked at once."""
+        return self.masks(self.look([frame])[0], boxes)
+
     @torch.inference_mode()
     def feature(self, view: View, mask: np.ndarray) -> np.ndarray:
         """What the encoder makes of a bool H×W mask: the mean of its embedding there, less that of the whole frame (else all

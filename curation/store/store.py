@@ -40,7 +40,8 @@ class File:
     """One file of an entry: `member` is its path inside the source (unused when the source is the file itself).
 
     `sha256` has 64 hexadecimal digits; or 40, a git blob id, which is what the hub has of small files; or it is null, and `size`
-    too: the commit decides what the file is, and the hub's own word is taken for its hash at the first fetch.
+    too: the commit decides what the file is, and the hub's own word is taken for its hash at the first fetch; of one that is put
+    there by hand, the hash of the first copy.
     """
 
     name: str
@@ -188,8 +189,12 @@ def _entry(name: str, fields: dict[str, Any]) -> Entry:
     for part in (name, *(file.name for file in files)):
         if PurePosixPath(part).is_absolute() or ".." in PurePosixPath(part).parts:
             raise KeyError(f"{part!r} points outside the store")
-    if not all(file.sha256 and file.size for file in files) and not re.fullmatch(r"hf:[^@]+@[0-9a-f]{40}", fields["source"]):
-        raise KeyError(f"{name!r} has files without sha256 or size: only a hub repository at a full commit may")
+    if not all(file.sha256 and file.size for file in files) and not re.fullmatch(
+        r"hf:[^@]+@[0-9a-f]{40}|file:.+", fields["source"]
+    ):
+        raise KeyError(
+            f"{name!r} has files without sha256 or size: only a hub repository at a full commit may, or a file: by hand"
+        )
     rest = {key: value for key, value in fields.items() if key not in ("root", "files")}
     return Entry(name=name, files=files, **rest)
 
@@ -210,7 +215,7 @@ def _fault(found: Entry, file: File) -> str:
     if not target.is_file():
         return "missing"
     if not file.sha256:
-        return "not been compared with the hub's"
+        return "not been compared with any hash"
     if (size := target.stat().st_size) != file.size:
         return f"{size} bytes instead of {file.size}"
     with target.open("rb") as stream:
@@ -267,7 +272,9 @@ def _fetch(found: Entry, files: list[File]) -> None:
             except Unavailable as error:
                 there = f"; the file there has {_fault(found, file)}" if target.is_file() else ""
                 by_hand = f"by hand: put it at {target} ({'git blob' if len(f'{file.sha256}') == 40 else 'sha256'} {file.sha256})"
-                unknown = "no hash of it is known here: the hub must be in reach once, or a stage's `weights` name a copy"
+                unknown = f"put it at {target}: no hash of it is known, that of the first copy is remembered"
+                if not found.source.startswith("file:"):
+                    unknown = "no hash of it is known here: the hub must be in reach once, or a stage's `weights` name a copy"
                 raise StoreError(
                     f"cannot get {file.member or file.name} of {found.name} from {found.source}: {error}{there}; "
                     f"{by_hand if file.sha256 else unknown}"
@@ -275,14 +282,26 @@ def _fetch(found: Entry, files: list[File]) -> None:
 
 
 def _pin(found: Entry, file: File) -> File:
-    """Ask the hub for the hash and the size of a file at the pinned commit, and write them down."""
-    sha256, size = hub_says(found.source, file.member)
+    """Ask the hub for the hash and the size of a file at the pinned commit, and write them down. Of a file that is put there by
+    hand those of the copy that is seen first are taken, in the store or where it comes from: it may not change afterwards."""
+    sha256, size = _seen(found, file) if found.source.startswith("file:") else hub_says(found.source, file.member)
     pinned = {f.name: {"sha256": f.sha256, "size": f.size} for f in found.pinned if f.sha256}
     pinned[file.name] = {"sha256": sha256, "size": size}
     unknown = {f.name for f in found.files if not f.sha256}
     pins = {"source": found.source, "files": {name: pin for name, pin in pinned.items() if name in unknown}}
     _put(found.folder / PINS, json.dumps(pins, indent=1).encode())
     return replace(file, sha256=sha256, size=size)
+
+
+def _seen(found: Entry, file: File) -> tuple[str, int]:
+    """Hash and size of the copy of a file in the store, or else at its source. Raises `Unavailable`."""
+    target = found.folder / file.name
+    with target.open("rb") if target.is_file() else opened(found.source, file.member, found.folder) as stream:
+        digest, size = hashlib.sha256(), 0
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
 
 
 @contextmanager

@@ -1,9 +1,11 @@
-"""Real frames for the trainer's tests: the sample videos of the store."""
+"""Real frames for tests: the sample videos of the store."""
 
 from __future__ import annotations
 
 from itertools import islice
 
+import av
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,3 +22,11 @@ def frames(count: int, width: int = 256, height: int = 144) -> Tensor:
         pictures = [torch.from_numpy(painter(frame)) for frame in islice(decoded(str(store.path("sample-videos") / name)), count)]
         videos.append(torch.stack(pictures).permute(0, 3, 1, 2))
     return torch.stack(videos)
+
+
+def at(name: str, places: list[int]) -> list[np.ndarray]:
+    """Frames of a sample video by their numbers, uint8 RGB [H, W, 3]."""
+    with av.open(str(store.path("sample-videos") / name)) as container:
+        shown = enumerate(islice(container.decode(video=0), max(places) + 1))
+        found = {place: frame.to_ndarray(format="rgb24") for place, frame in shown if place in places}
+    return [found[place] for place in places]

@@ -76,7 +76,7 @@ def test_the_table_is_complete() -> None:
             if file.sha256:
                 assert len(file.sha256) in (40, 64) and int(file.sha256, 16) and file.size > 0
             else:
-                assert entry.source.startswith("hf:") and file.size is None
+                assert entry.source.startswith(("hf:", "file:")) and file.size is None
 
 
 @pytest.mark.parametrize("make", [wheel, tarball])
@@ -361,10 +361,35 @@ def test_no_file_is_taken_on_faith(home: Path, tmp_path: Path, hub: str) -> None
     assert with_hub(hub, tmp_path)[0] == "first\n"
 
 
-@pytest.mark.parametrize("source", ["pypi:thing==1.0", "hf:owner/name@main", "file:/nowhere"])
-def test_only_a_full_commit_of_the_hub_may_lack_a_hash(home: Path, source: str) -> None:
+@pytest.mark.parametrize("source", ["pypi:thing==1.0", "hf:owner/name@main"])
+def test_only_a_full_commit_of_the_hub_or_a_file_by_hand_may_lack_a_hash(home: Path, source: str) -> None:
     unhashed(home, "a.txt", source)
     assert "'thing' has files without sha256 or size: only a hub repository at a full commit may" in failure()
+
+
+def test_of_a_file_that_nobody_publishes_a_hash_of_the_first_copy_is_the_one(home: Path, tmp_path: Path) -> None:
+    unhashed(home, "a.txt", f"file:{tmp_path / 'mine'}")
+    target = home / "models/thing/a.txt"
+    assert f"put it at {target}: no hash of it is known" in failure() and not store.is_present("thing")
+    source = tmp_path / "mine/pkg/a.txt"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"first")
+    assert store.path("thing").read_bytes() == b"first" and store.is_present("thing")
+    target.write_bytes(b"other")
+    assert "instead of" in store.verify("thing")[0]
+    target.unlink()
+    source.write_bytes(b"other")
+    assert "instead of" in failure()
+    target.write_bytes(b"first")
+    assert store.path("thing") == target
+
+
+def test_a_file_without_a_hash_may_be_put_into_the_store_itself(home: Path) -> None:
+    unhashed(home, "a.txt", "file:/nowhere")
+    target = home / "models/thing/a.txt"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"mine")
+    assert store.path("thing") == target and store.is_present("thing")
 
 
 def test_nothing_is_written_outside_the_store(home: Path, tmp_path: Path) -> None:
