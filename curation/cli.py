@@ -244,20 +244,54 @@ def train_codec(
 
 @app.command()
 def sample(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
-    checkpoint: Annotated[Path, typer.Option(help="a training run's output, a checkpoint or a safetensors file")],
-    output: Annotated[Path, typer.Option(help="the video, NAME.mp4; a contact sheet NAME.png stands beside it")],
+    output: Annotated[
+        Path,
+        typer.Option(help="one video, NAME.mp4, with a contact sheet NAME.png; a folder for those of a list, grid or benchmark"),
+    ],
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="a training run's output, a checkpoint or a safetensors file")] = None,
     prompt: Annotated[str | None, typer.Option(help="what is to be seen")] = None,
     reference: Annotated[list[str] | None, typer.Option(help="WORD=PICTURE: the picture shows this word of the prompt")] = None,
-    background: Annotated[Path | None, typer.Option(help="a picture of the background")] = None,
+    scene: Annotated[str | None, typer.Option(help="a picture of the background: [WORD=]PICTURE")] = None,
     shards: Annotated[str | None, typer.Option(help="take prompt and references from a clip of these shards")] = None,
     key: Annotated[str | None, typer.Option(help="the clip", show_default="the first")] = None,
-    seed: Annotated[int, typer.Option(help="another number, another video")] = 0,
+    prompts: Annotated[Path | None, typer.Option(help="a YAML file of prompts with pictures, as validation.prompts")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="NAME.png: the prompt with each of a word's pictures, and without; two words: rows, columns"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="MSRVTT-Personalization's folders, or `benchmark build`'s: KEY.mp4 of each clip")
+    ] = None,
+    mode: Annotated[Literal["subject", "face"], typer.Option(help="of the benchmark")] = "subject",
+    references: Annotated[Literal["single", "all"], typer.Option(help="of the benchmark's: the middle one, or all")] = "single",
+    background: Annotated[bool, typer.Option("--background", help="of the benchmark: the clip's background, too")] = False,
+    baseline: Annotated[str | None, typer.Option(help="not a recipe's model but this one, of a benchmark: ip-adapter")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, show_default="the recipe's first bucket's")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="pixels", show_default="the recipe's first bucket's")] = None,
+    fps: Annotated[float | None, typer.Option(min=1, help="of the files", show_default="the recipe's")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="videos made at once")] = 1,
+    sheets: Annotated[bool, typer.Option("--sheets", help="a contact sheet of each, in the folder's sheets/")] = False,
+    seed: Annotated[int, typer.Option(help="another number, other videos")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="of a running Ray cluster: on each of its GPUs; else in this process, or torchrun's")
+    ] = None,
 ) -> None:
-    """Make a video from a prompt and pictures bound to its words, or from a clip's own."""
-    from curation.trainer import run as runs
+    """Make videos from a prompt and pictures bound to its words: one, a list or a grid of them, or all of a benchmark.
 
-    runs.sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
+    A folder is gone on with: what is there is not made again, and what was made otherwise is refused."""
+    from curation.trainer import make
+
+    asked = make.Asked(frames=frames, size=size, fps=fps, seed=seed, batch=batch, sheets=sheets, address=address)
+    if benchmark or baseline:
+        from curation.benchmark import sample as benchmarks
+
+        benchmarks.sample(config, checkpoint, output, benchmark, mode, references, background, baseline, asked)
+    else:
+        wanted = make.one(prompt, reference or [], scene, shards, key)
+        make.sample(config, checkpoint, output, wanted, asked, prompts, grid)
 
 
 shards = typer.Typer(help="Shards of others.", no_args_is_help=True)
@@ -318,6 +352,7 @@ def fetch(
 def main() -> None:
     """Entry point: errors with a known cause become one line on standard error."""
     from curation import faults, recipe, storage
+    from curation.benchmark.errors import BenchmarkError
     from curation.inputs.files import InputError
     from curation.run import ending, engine, lanes, plan
     from curation.shards.forget import ForgetError
@@ -325,6 +360,7 @@ def main() -> None:
     from curation.trainer.errors import Stopped, TrainerError
 
     known = (
+        BenchmarkError,
         ForgetError,
         InputError,
         TrainerError,
