@@ -194,6 +194,21 @@ def view(
     views.view(out, against, host, port)
 
 
+@app.command()
+def cutout(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="a photo")],
+    word: Annotated[str, typer.Argument(metavar="WORD", help="what of it is to be cut out")],
+    output: Annotated[Path, typer.Option(help="the reference, NAME.png with alpha")],
+    recipe: Annotated[str, typer.Option(help="whose segment_entities cuts it out")] = "embedded",
+    every: Annotated[bool, typer.Option("--all", help="each that the word might mean: NAME-1.png, NAME-2.png …")] = False,
+) -> None:
+    """A reference out of a photo of yours, for `sample --reference WORD=NAME.png`."""
+    from curation.look import cutout as cutouts
+
+    for file in cutouts.cutout(picture, word, output, recipe, every):
+        print(file)
+
+
 @app.command(name="train-filter")
 def train_filter(
     input: Annotated[str, typer.Option("--input", help="clips: all that `run` takes")],
