@@ -161,7 +161,8 @@ class Parts:
             null = empty.embeddings[0], empty.mask[0]
             if text:
                 del self.text  # no more captions come; a video to be made loads it again
-        self.conditioner = Conditioner(self, self.size.slots, self.size.words, config.augment, null)
+        augment = config.augment if config.augment.enabled else None
+        self.conditioner = Conditioner(self, self.size.slots, self.size.words, augment, null)
 
     @cached_property
     def text(self) -> TextEncoder:
