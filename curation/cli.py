@@ -29,6 +29,7 @@ Where = Annotated[
     str | None, typer.Option(metavar="SQL", help='rows of the ledger of which this is true: "desirable > 0.5 AND faces > 0"')
 ]
 Format = Literal["msrvtt", "opens2v", "diffsynth", "energon", "parquet", "huggingface"]
+Mode = Annotated[Literal["subject", "face"], typer.Option(help="clips with one subject, or with one that has a face")]
 Address = Annotated[str | None, typer.Option(help="of a running Ray cluster", show_default="$RAY_ADDRESS, else start one here")]
 
 
@@ -307,6 +308,58 @@ def sample(
     else:
         wanted = make.one(prompt, reference or [], scene, shards, key)
         make.sample(config, checkpoint, output, wanted, asked, prompts, grid)
+
+
+@app.command()
+def evaluate(
+    videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="a folder of KEY.mp4, or KEY.png of what makes pictures")],
+    benchmark: Annotated[Path, typer.Option(help="what `benchmark build` has made, or MSRVTT-Personalization's folders")],
+    mode: Mode,
+    references: Annotated[Literal["single", "all"], typer.Option(help="what the videos were made from")] = "single",
+    background: Annotated[bool, typer.Option("--background", help="and from the background")] = False,
+    profile: Annotated[
+        Literal["papers", "cpu", "open"], typer.Option(help="whose metrics; cpu: others, by what package registries carry")
+    ] = "papers",
+    output: Annotated[
+        Path | None, typer.Option(help="scores.parquet, summary.json, summary.html", show_default="VIDEOS-scores/…")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="only so many of each video count", show_default="all")] = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Score videos against a benchmark: a row a video and metric, means with intervals, the papers' own rows beside. Goes on
+    where it was stopped. Exit status 4: videos ended their workers."""
+    from curation.benchmark import evaluate as evaluating
+
+    how = {"references": references, "background": background, "profile": profile, "output": output, "frames": frames}
+    told = evaluating.evaluate(videos, benchmark, mode, **how, local=local, address=address)  # type: ignore[arg-type]
+    raise typer.Exit(4 if told["worker_died"] else 0)
+
+
+benchmark = typer.Typer(help="MSRVTT-Personalization's layout: made of one's own videos.", no_args_is_help=True)
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command()
+def build(
+    input: Input,
+    output: Annotated[Path, typer.Option(help="run/, msrvtt_personalization_data/, clips.csv, benchmark.json")],
+    videos: Videos = None,
+    recipe: Annotated[str, typer.Option(help="a YAML file, a name in workflows/, or auto")] = "auto",
+    per_video: Annotated[Literal["1", "all"], typer.Option(help="clips of each video; the papers take one")] = "1",
+    train: Annotated[
+        list[str] | None, typer.Option(help="a training run's directory: clips whose source it has seen are left out")
+    ] = None,
+    limit: Limit = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Make a benchmark of raw videos with captions. Does what is not done yet; clips that the viewer's decisions.csv of
+    OUTPUT/run drops are left out. Exit status as `run`."""
+    from curation.benchmark import build as building
+
+    how = {"videos": videos, "recipe": recipe, "per_video": per_video, "train": train or (), "limit": limit}
+    raise typer.Exit(building.build(input, output, **how, local=local, address=address))  # type: ignore[arg-type]
 
 
 shards = typer.Typer(help="Shards of others.", no_args_is_help=True)

@@ -34,6 +34,7 @@ STAGES = {
     "crop_faces": "curation.stages.crop_faces:CropFaces",
     "inpaint_background": "curation.stages.inpaint_background:InpaintBackground",
     "score_references": "curation.stages.score_references:ScoreReferences",
+    "score_coverage": "curation.stages.score_coverage:ScoreCoverage",
     "encode_latents": "curation.stages.encode_latents:EncodeLatents",
     "encode_captions": "curation.stages.encode_captions:EncodeCaptions",
 }

@@ -1,4 +1,4 @@
-"""MSRVTT-Personalization's folders read: ours, as `export --format msrvtt` and `benchmark build` write them, and the released ones."""
+"""MSRVTT-Personalization's folders read: ours, of `export --format msrvtt` and `benchmark build`, and the released ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read(folder: Path | str) -> tuple[list[Case], dict[str, str]]:
 def case(folder: Path) -> Case:
     """One clip's folder; no picture of it is opened. Raises `BenchmarkError`."""
     try:
-        names = set(os.listdir(folder))
+        names = {path.name for path in folder.iterdir()}
         if missing := [name for name in NEEDED if name not in names]:
             raise BenchmarkError(f"{folder}: no {', '.join(missing)}")
         prompt = files.read_text(str(folder / "summary_text.txt")).strip()
