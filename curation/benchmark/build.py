@@ -49,9 +49,9 @@ def build(
     """Run the recipe into OUTPUT/run, as far as it is not done, and write the clips that it keeps anew into
     OUTPUT/msrvtt_personalization_data; gives the run's exit status, and writes nothing unless that is 0.
 
-    Left out are, in this order, clips that `decisions.csv` of the run drops (`dropped_by_decision`), whose source a run of `train`
-    has seen (`in_training`), that the layout cannot say (`two_equal_words`, …), and with `per_video` "1" all but one of each
-    video (`another_of_the_video`). `clips.csv` has every clip's fate. Raises `BenchmarkError` when no clip is left.
+    Left out are, in this order, clips that `decisions.csv` of the run drops (`dropped_by_decision`), whose source a run of
+    `train` has seen (`in_training`), that the layout cannot say (`two_equal_words`, …), and with `per_video` "1" all but one of
+    each video (`another_of_the_video`). `clips.csv` has every clip's fate. Raises `BenchmarkError` when no clip is left.
     """
     if is_url(str(output)):
         raise BenchmarkError(f"--output {output}: a benchmark is folders on a disk; copy it from there")

@@ -1,4 +1,4 @@
-"""Sources that a training run has seen, so that no benchmark is made of them: by their ids where they are known, else by bytes."""
+"""Sources that a training run has seen, so that no benchmark is made of them: by ids where they are known, else by bytes."""
 
 from __future__ import annotations
 
