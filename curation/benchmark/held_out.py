@@ -62,7 +62,7 @@ def _seen_in(sources: Mapping[str, Source], run: str) -> set[str]:
 def _matches(sources: Mapping[str, Source], storage: Storage, names: ledgers.Names) -> tuple[set[tuple[str, str]], bool]:
     """(video, url) of the rows that share either with a source, and whether there are rows without a url."""
     videos = pa.array(sorted({source.video for source in sources.values()}), pa.string())
-    urls = pa.array(sorted({source.url for source in sources.values()} - {""}), pa.string())
+    urls = pa.array(sorted({ledger.compact(s.url)[1:-1] for s in sources.values()} - {""}), pa.string())
     found: set[tuple[str, str]] = set()
     nameless = False
     for table in ledgers.tables(storage, names, ("video", "source")):
