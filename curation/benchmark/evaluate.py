@@ -45,7 +45,8 @@ def evaluate(
     """Score `made`/KEY.mp4 for each clip of the mode, as far as that is not done, and write `scores.parquet`, `summary.json` and
     `summary.html` into the output; gives what the JSON holds.
 
-    `references` and `background`: what the videos were made from; it is told, and with all references copy-paste is undefined.
+    `references` and `background`: what the videos were made from; it is told, and with all references copy-paste is undefined
+    (a metric's own word).
     `frames`: only so many of each video count, as MP's `--num_frames`. `load`: metrics of one's own instead of the profile's.
     Raises `BenchmarkError` where there is no video.
     """
@@ -99,10 +100,10 @@ def evaluate(
     return told
 
 
-def _profile(name: Profile, device: str) -> Any:
+def _profile(name: Profile, device: str, references: References) -> Any:
     from curation.benchmark import profiles
 
-    return profiles.profile(name, device)
+    return profiles.profile(name, device, references)
 
 
 def _models(name: Profile) -> Sequence[str]:

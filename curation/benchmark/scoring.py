@@ -23,11 +23,8 @@ from curation.faults import DataError
 from curation.storage import replacing
 from curation.store import store
 
-COPY_PASTE = "copy_paste"
-"""How the columns begin that are about the one reference that was given."""
-ALL_REFERENCES = "all_references"
-Load = Callable[[str], Sequence[Metric]]
-"""A device → the metrics, with their networks loaded."""
+Load = Callable[[str, References], Sequence[Metric]]
+"""A device, and what the videos were made from → the metrics, with their networks loaded."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Scorer:
 
     @cached_property
     def metrics(self) -> Sequence[Metric]:
-        return self.job.load(self.device)
+        return self.job.load(self.device, self.job.references)
 
     def __call__(self, case: Case, file: Path) -> Path:
         """The part that holds the video's scores. What is wrong with a video or a clip's folder stands there as a reason."""
@@ -84,15 +81,8 @@ class Scorer:
                 told: dict[str, Score] = metric.score(video, case, self._truth(metric, case, own))
             except BenchmarkError as error:
                 told = dict.fromkeys(metric.columns, f"broken_clip: {error}")
-            found |= {column: self._settled(column, told[column]) for column in metric.columns}
+            found |= {column: _settled(told[column]) for column in metric.columns}
         return found
-
-    def _settled(self, column: str, score: Score) -> tuple[float | None, str]:
-        if self.job.references == "all" and column.startswith(COPY_PASTE):
-            return None, ALL_REFERENCES
-        if isinstance(score, str):
-            return None, score
-        return (float(score), "") if math.isfinite(score) else (None, "not_a_number")
 
     def _truth(self, metric: Metric, case: Case, own: str) -> Truth:
         kind = type(metric)
@@ -105,6 +95,12 @@ class Scorer:
             found = {name: np.asarray(array) for name, array in metric.truth(case).items()}
             save_arrays(path, found)
             return found
+
+
+def _settled(score: Score) -> tuple[float | None, str]:
+    if isinstance(score, str):
+        return None, score
+    return (float(score), "") if math.isfinite(score) else (None, "not_a_number")
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

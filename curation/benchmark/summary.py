@@ -17,8 +17,9 @@ SHOWN = 200
 
 
 def quoted(mode: Mode) -> list[dict[str, Any]]:
-    """The papers' tables of a mode, as `rows.yaml` has them."""
-    return [table for table in yaml.safe_load(ROWS.read_text(encoding="utf-8"))["tables"] if table["mode"] == mode]
+    """The papers' tables of a mode, as `rows.yaml` has them, each with the clips that they are of."""
+    told = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
+    return [table | {"clips": told["clips"][mode]} for table in told["tables"] if table["mode"] == mode]
 
 
 def name(metric: str) -> str:
@@ -43,17 +44,20 @@ def page(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _beside(told: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
-    """A quoted table with our row below, and which cells are the best of their column as printed; digits as it prints them."""
+    """A quoted table with our row below, and which cells are the best of their column as printed; digits as it prints them. Ours
+    is compared where it is of as many clips."""
     means = {name(column["metric"]): column["mean"] for column in told["metrics"]}
     own = [means.get(name(column)) for column in table["columns"]]
     lines = [_line(row["method"], row.get("references"), row.get("background"), row["scores"], True) for row in table["rows"]]
     if not table.get("other_metrics"):
         lines.append(_line(told["videos"], told["references"], told["background"], own, False))
     digits = max(len(str(score).partition(".")[2]) for row in table["rows"] for score in row["scores"] if score is not None)
-    marks = [best([line["scores"][place] for line in lines], digits) for place in range(len(table["columns"]))]
+    is_of_them = told["clips"] == table["clips"]
+    compared = [line["scores"] if line["is_quoted"] or is_of_them else [None] * len(own) for line in lines]
+    marks = [best([scores[place] for scores in compared], digits) for place in range(len(table["columns"]))]
     for number, line in enumerate(lines):
         line["cells"] = [(cell(score, digits), marks[place][number]) for place, score in enumerate(line["scores"])]
-    return {**table, "lines": lines}
+    return {**table, "lines": lines, "is_of_them": is_of_them}
 
 
 def _line(method: str, references: str | None, background: bool | None, scores: Sequence[float | None], is_quoted: bool) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation.benchmark.case import Case
+from curation.benchmark.case import Case, References
 from curation.benchmark.metrics import Metric, Score, Truth, Video
 from tests import videos
 
@@ -68,13 +68,17 @@ class Colour:
     asked: list[str] = []
     """Keys whose truth was asked for, of this process."""
 
+    def __init__(self, references: References):
+        self.references = references
+
     def truth(self, case: Case) -> Truth:
         self.asked.append(case.key)
         return {"a/b": np.mean([frame.mean((0, 1)) for frame in case.frames], 0)}
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         apart = np.abs(video.frames.mean((0, 1, 2)) - truth["a/b"]).mean() / 255
-        return {"colour": float(1 - apart), "frames": float(len(video.frames)), "copy_paste_colour": 0.5}
+        pasted: Score = 0.5 if self.references == "single" else "all_references"
+        return {"colour": float(1 - apart), "frames": float(len(video.frames)), "copy_paste_colour": pasted}
 
 
 class Faces:
@@ -92,8 +96,8 @@ class Faces:
         return {"faces": float("nan") if video.frames[..., 2].mean() > 128 else 0.0}
 
 
-def metrics(device: str) -> list[Metric]:
-    return [Colour(), Faces()]
+def metrics(device: str, references: References) -> list[Metric]:
+    return [Colour(references), Faces()]
 
 
 class Deadly(Faces):
@@ -107,7 +111,7 @@ class Deadly(Faces):
         return super().score(video, case, truth)
 
 
-def deadly(device: str) -> list[Metric]:
+def deadly(device: str, references: References) -> list[Metric]:
     return [Deadly()]
 
 

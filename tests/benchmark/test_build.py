@@ -57,12 +57,11 @@ def test_it_is_what_export_writes(target, tmp_path):
     assert (note["clips"], note["subject"], note["face"]) == (3, 3, 2)
 
 
-def test_every_clip_has_its_fate(target, sample_run):
+def test_every_clip_has_its_fate(target):
     build(target)
     found = fates(target)
-    told = json.loads((sample_run / "summary.json").read_text())
     counted = Counter(fate for fate, _, _ in found.values())
-    assert counted["kept"] == told["samples"] == 3
+    assert counted == {"kept": 3, "rejected": 11, "failed": 1}
     assert found["carphone_pristine_00002"] == ("rejected", "inputs", "no_caption")
     assert all(reason and stage for fate, stage, reason in found.values() if fate != "kept")
 

@@ -96,7 +96,7 @@ def test_it_goes_on_where_it_was_stopped(videos, bench, tmp_path):
     assert len(list((out / "parts").iterdir())) == 4
 
 
-def never(device: str) -> list[Any]:
+def never(device: str, references: str) -> list[Any]:
     raise AssertionError("the metrics were loaded")
 
 
@@ -161,7 +161,7 @@ PAPERS = {"text_s": 0.2689, "vid_s": 0.7, "subj_s": 0.63, "dync_d": 0.5, "face_s
 def papers(told: dict[str, Any], mode: str = "subject") -> dict[str, Any]:
     """As if by the papers' profile, whose networks are not here."""
     metrics = [vars(scores.column(name, {"a": mean, "b": mean})) for name, mean in PAPERS.items()]
-    return {**told, "profile": "papers", "mode": mode, "metrics": metrics, "quoted": summary.quoted(mode)}  # type: ignore[arg-type]
+    return {**told, "clips": 1736, "profile": "papers", "mode": mode, "metrics": metrics, "quoted": summary.quoted(mode)}  # type: ignore[arg-type]
 
 
 def cells(html: str) -> list[list[str]]:
@@ -177,6 +177,9 @@ def test_the_papers_rows_stand_beside_the_papers_profile_alone(videos, bench):
     assert ["Video Alchemist", "single", "quoted", "<b>.269</b>", ".732", ".617", ".466"] in cells(page), "a tie as printed"
     assert ["VideoAlchemy, CLIP", "", "quoted", "<b>.2813</b>", ".6813", ".4991"] in cells(page)
     assert page.count("measured</td>") == 2, "beside V1's own metrics stands nothing of MP's"
+    other = summary.page(papers(told) | {"clips": 3}, [])
+    assert "where this benchmark has 3" in other and "<b>.269</b>" in other and "<b>.630</b>" not in other
+    assert "where this benchmark" not in page
     assert "Video Alchemist" not in summary.page(told, []) and not summary.quoted("face")[0]["title"].endswith("subject mode")
 
 
