@@ -380,6 +380,39 @@ def index(
     say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
 
 
+@benchmark.command()
+def study(
+    methods: Annotated[
+        list[str], typer.Argument(metavar="VIDEOS", help="folders with KEY.mp4 of the clips, two or more; NAME=FOLDER")
+    ],
+    of: Annotated[Path, typer.Option("--benchmark", help="whose clips they are of")],
+    output: Annotated[Path, typer.Option(help="the page, in a folder of its own that raters get whole: FOLDER/NAME.html")],
+    key: Annotated[Path, typer.Option(help="a file, outside of that folder, for what is whose")],
+    mode: Annotated[Literal["subject", "face"], typer.Option(help="of the benchmark")] = "subject",
+    references: Annotated[
+        Literal["single", "all"], typer.Option(help="that the videos were made from, and raters see")
+    ] = "single",
+    background: Annotated[bool, typer.Option("--background", help="the background, too")] = False,
+    samples: Annotated[int, typer.Option(min=1, help="clips at most, drawn by the seed")] = 200,
+    seed: Annotated[int, typer.Option(help="decides clips, order, sides and names")] = 0,
+) -> None:
+    """A page on which people say, blind, whose video is the most faithful and whose the best; it saves votes as a CSV."""
+    from curation.benchmark import study as studies
+
+    print(studies.make(methods, of, output, key, mode, references, background, samples, seed))
+
+
+@benchmark.command()
+def votes(
+    files: Annotated[list[Path], typer.Argument(metavar="CSV", help="what raters' pages saved")],
+    key: Annotated[Path, typer.Option(help="what `benchmark study` wrote there")],
+) -> None:
+    """The papers' percentages of a study, with bootstrap intervals over clips."""
+    from curation.benchmark import votes as counting
+
+    print(counting.table(counting.count(files, key)))
+
+
 @app.command()
 def weights(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="a training run's output, or one of its checkpoints")],

@@ -11,6 +11,7 @@ import torch
 from curation.benchmark import folder
 from curation.benchmark.case import Case, Mode, References
 from curation.benchmark.errors import BenchmarkError
+from curation.benchmark.given import SCENE, Given, given
 from curation.buckets import Bucket
 from curation.console import say
 from curation.media import resample
@@ -19,12 +20,7 @@ from curation.trainer import fill, make
 from curation.trainer.batch import Reference
 from curation.trainer.fill import How, Job
 from curation.trainer.make import Asked
-from curation.trainer.references import Kind
 from curation.trainer.sample import Wanted, span_of, true_frames
-
-SCENE = "background.jpg"
-Given = tuple[Path, str, Kind]
-"""A picture's file, the word it shows, and as what."""
 
 
 def sample(
@@ -61,17 +57,6 @@ def sample(
     if slots is not None and (most := max(len(given(case, mode, references, background)) for case in cases)) > slots:
         raise BenchmarkError(f"clips have up to {most} references, but {name} has model.slots: {slots}")
     fill.fill(jobs, how, output, asked.address, processes)
-
-
-def given(case: Case, mode: Mode, references: References, background: bool) -> list[Given]:
-    """The one subject's cut-outs or faces, of several the middle one of the sorted list (MP's released code) or all; then the
-    background, bound to its word as in training."""
-    word = (case.subjects if mode == "subject" else case.with_face)[0]
-    files = (case.cutouts if mode == "subject" else case.face_files)[word]
-    chosen = files if references == "all" else files[len(files) // 2 : len(files) // 2 + 1]
-    found: list[Given] = [(file, word, mode) for file in chosen]
-    scene = case.folder / SCENE
-    return found + ([(scene, case.background, "background")] if background and scene.exists() else [])
 
 
 def job(case: Case, mode: Mode, references: References, background: bool, bucket: Bucket, seed: int, how: How) -> Job:

@@ -12,6 +12,7 @@ import pytest
 from curation.benchmark import sample
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.folder import cases
+from curation.benchmark.given import given
 from curation.buckets import Bucket
 from curation.media import video
 from curation.trainer import fill, run
@@ -47,14 +48,14 @@ def sampled(world: dict[str, Path], output: Path, **knobs: Any) -> list[str]:
 def test_the_pictures_are_those_of_the_protocol(world):
     """The middle one of the sorted list or all, cut-outs or faces, of the one subject; on white; the background with its word."""
     case, other = cases(world["benchmark"], "subject")
-    assert [path.name for path, *_ in sample.given(case, "subject", "single", False)] == ["man.frame2.png"]
-    assert [path.name for path, *_ in sample.given(case, "subject", "all", True)] == [
+    assert [path.name for path, *_ in given(case, "subject", "single", False)] == ["man.frame2.png"]
+    assert [path.name for path, *_ in given(case, "subject", "all", True)] == [
         *(f"man.frame{n}.png" for n in (1, 2, 3)),
         "background.jpg",
     ]
-    assert [path.name for path, *_ in sample.given(case, "face", "single", False)] == ["man.face.frame2.png"]
-    assert len(sample.given(other, "subject", "all", True)) == 3, "it has no background"
-    made = sample.wanted(case, sample.given(case, "subject", "single", True), BUCKET, 0, 24.0)
+    assert [path.name for path, *_ in given(case, "face", "single", False)] == ["man.face.frame2.png"]
+    assert len(given(other, "subject", "all", True)) == 3, "it has no background"
+    made = sample.wanted(case, given(case, "subject", "single", True), BUCKET, 0, 24.0)
     man, street = made.references
     assert (man.word, man.kind, street.word, street.kind) == ("man", "subject", "street", "background")
     assert [made.prompt[slice(*r.span)] for r in made.references] == ["man", "street"]
