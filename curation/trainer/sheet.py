@@ -17,6 +17,7 @@ TILE = 144
 """Height in pixels of a contact sheet's pictures."""
 GAP = 4
 """Pixels between a grid's cells."""
+FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
 
 def publish(
@@ -57,32 +58,35 @@ def contact_sheet(
             rows.append(_row([(_array(frames[i]), f"{title}, {i / fps:.2f} s") for i in chosen]))
     width = max(row.shape[1] for row in rows)
     rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    return np.concatenate([_line(caption, width), *rows])
+    return np.concatenate([_lines(caption, width), *rows])
 
 
 def grid(
     prompt: str, heads: Sequence[np.ndarray | None], sides: Sequence[np.ndarray | None], cells: Sequence[Sequence[np.ndarray]]
 ) -> np.ndarray:
     """Rows × columns of pictures of one size, uint8 RGB [h,w,3]; above them and to their left the reference that a column or a
-    row has, None: it has none (an empty field; no such pictures at all: no margin). uint8 RGB [H,W,3]."""
+    row has, None: it is without. Where no row, or no column, has one, there is no such margin. uint8 RGB [H,W,3]."""
     height, width = cells[0][0].shape[:2]
     table = [list(row) for row in cells]
-    if any(side is not None for side in sides):
-        table = [[_fitted(side, height, height), *row] for side, row in zip(sides, table, strict=True)]
+    is_sided = any(side is not None for side in sides)
+    if is_sided:
+        table = [[_field(side, height, height), *row] for side, row in zip(sides, table, strict=True)]
     if any(head is not None for head in heads):
-        corner = [_fitted(None, height, height)] * (len(table[0]) - len(heads))
-        table = [[*corner, *(_fitted(head, height, width) for head in heads)], *table]
+        corner = [np.full((height, height, 3), 255, np.uint8)] * is_sided
+        table = [[*corner, *(_field(head, height, width) for head in heads)], *table]
     spaced = [
         np.concatenate([np.pad(cell, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255) for cell in row], 1) for row in table
     ]
     whole = np.pad(np.concatenate(spaced), ((0, GAP), (0, GAP), (0, 0)), constant_values=255)
-    return np.concatenate([_line(prompt, whole.shape[1]), whole])
+    return np.concatenate([_lines(prompt, whole.shape[1]), whole])
 
 
-def _fitted(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
-    """On white, its aspect kept."""
+def _field(image: np.ndarray | None, height: int, width: int) -> np.ndarray:
+    """A picture on white, its aspect kept."""
     field = np.full((height, width, 3), 255, np.uint8)
     if image is None:
+        (across, down), _ = cv2.getTextSize("without", *FONT, 1)
+        cv2.putText(field, "without", ((width - across) // 2, (height + down) // 2), *FONT, (96, 96, 96), 1, cv2.LINE_AA)
         return field
     scale = min(height / image.shape[0], width / image.shape[1])
     h, w = (max(1, round(side * scale)) for side in image.shape[:2])
@@ -109,11 +113,19 @@ def _row(tiles: list[tuple[np.ndarray, str]]) -> np.ndarray:
     return np.concatenate(drawn, 1)
 
 
-def _line(text: str, width: int) -> np.ndarray:
-    """A line of text, RGB."""
-    head = np.full((24, width, 3), 255, np.uint8)
-    cv2.putText(head, _ascii(text), (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return head
+def _lines(text: str, width: int) -> np.ndarray:
+    """A text in as many lines as it takes, RGB."""
+    lines = [""]
+    for word in _ascii(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and cv2.getTextSize(longer, *FONT, 1)[0][0] > width - 8:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    field = np.full((24 * len(lines), width, 3), 255, np.uint8)
+    for number, line in enumerate(lines):
+        cv2.putText(field, line, (4, 24 * number + 16), *FONT, (0, 0, 0), 1, cv2.LINE_AA)
+    return field
 
 
 def _ascii(text: str) -> str:

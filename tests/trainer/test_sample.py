@@ -18,7 +18,7 @@ import yaml
 from curation.buckets import Bucket
 from curation.media import video
 from curation.media.picture import Painter
-from curation.trainer import checkpoint, fill, make, run
+from curation.trainer import checkpoint, fill, make, run, sheet
 from curation.trainer import config as configs
 from curation.trainer import sample as sampling
 from curation.trainer.batch import Reference
@@ -126,6 +126,14 @@ def test_a_clips_references_are_its_middle_ones(world):
     assert true.shape == (BUCKET.frames, 3, BUCKET.height, BUCKET.width)
     _, fewer, none = of_clip(str(world["shards"]), None, Bucket(frames=101, width=64, height=32), 24, slots=2)
     assert [r.kind for r in fewer] == ["subject", "background"] and none is None
+
+
+def test_a_long_prompt_is_told_whole(tmp_path):
+    cell = np.zeros((32, 64, 3), np.uint8)
+    short, long = (sheet.grid(text, [None], [None], [[cell]]) for text in ("a dog", "a dog " * 8))
+    assert short.shape == (24 + 40, 72, 3) and long.shape[1] == 72
+    lines = (long.shape[0] - 40) // 24
+    assert lines >= 3 and all((long[24 * line : 24 * line + 24] < 128).any() for line in range(lines))
 
 
 def test_a_sheet_of_anything(tmp_path):
