@@ -69,8 +69,9 @@ def fill(jobs: Sequence[Job], how: How, folder: Path, address: str | None = None
         ray_fill.run(jobs, how, folder, address, processes)
     else:
         part(jobs, how, folder, *rank())
-    if rank()[0] == 0 and (left := len(missing(jobs, how, folder))):
-        say(f"{folder}: {left} of {len(jobs)} are other processes' and not there yet")
+    if rank()[0] == 0:
+        left = len(missing(jobs, how, folder))
+        say(f"{folder}: {len(jobs) - left} of {len(jobs)} are there" + ("; other processes are at the rest" if left else ""))
 
 
 def part(jobs: Sequence[Job], how: How, folder: Path, rank: int, world: int) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from curation import cli
 from curation.benchmark import sample
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.folder import cases
@@ -83,6 +85,27 @@ def test_every_clip_of_a_mode_gets_its_video(world, tmp_path):
     assert sampled(world, tmp_path / "f", mode="face", references="all") == ["a.mp4", "b.mp4", "c.mp4", "sampling.json"]
     with pytest.raises(fill.TrainerError, match="of.a.references: man [0-9a-f]{12}, street [0-9a-f]{12} → man [0-9a-f]{12}"):
         sampled(world, tmp_path / "s")
+
+
+def test_the_command_line_says_all_of_it(world, tmp_path):
+    words = [
+        "sample",
+        world["recipe"],
+        "--checkpoint",
+        world["out"],
+        "--benchmark",
+        world["benchmark"],
+        "--output",
+        tmp_path / "x",
+    ]
+    words += ["--mode", "face", "--references", "all", "--background", "--batch", 2, "--frames", 9, "--size", "32x48"]
+    words += ["--fps", 10, "--seed", 5, "--sheets"]
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "x/sampling.json").read_text())
+    assert told["by"]["fps"] == 10 and set(told["of"]) == {"a", "b", "c"} and (tmp_path / "x/sheets/c.png").exists()
+    assert (told["of"]["a"]["seed"], told["of"]["a"]["shape"]) == ("5", "9x32x48")
+    assert [one.split()[0] for one in told["of"]["a"]["references"].split(", ")] == ["man", "man", "man", "street"]
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,7 @@ def test_a_folder_is_gone_on_with_and_processes_share_it(world, tmp_path, monkey
     for number in "01":
         monkeypatch.setenv("RANK", number)
         fill.fill(jobs, how(world), two)
+        assert len(list(two.glob("*.mp4"))) == (2 if number == "0" else 3)
     monkeypatch.undo()
     names = sorted(path.name for path in one.iterdir())
     assert names == ["sampling.json", "v0.mp4", "v1.mp4", "v2.mp4"] == sorted(path.name for path in two.iterdir())
