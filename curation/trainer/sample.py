@@ -28,7 +28,7 @@ from curation.trainer.model import DiT
 from curation.trainer.references import Candidate, background, subjects
 from curation.trainer.seeds import generator
 
-Picture = tuple[str, Path]
+Picture = tuple[str, str | Path]
 """A word of the prompt, or "" for none, and the file that shows it."""
 
 
@@ -129,9 +129,9 @@ def of_files(prompt: str, pairs: Sequence[Picture], scene: Picture | None) -> li
 
     Raises `TrainerError` for a word that the prompt does not have, a picture that is none.
     """
-    found = [Reference(_picture(file), word, _place(prompt, word), "subject") for word, file in pairs]
+    found = [Reference(_picture(Path(file)), word, _place(prompt, word), "subject") for word, file in pairs]
     if scene:
-        found.append(Reference(_picture(scene[1]), scene[0], _place(prompt, scene[0]) if scene[0] else None, "background"))
+        found.append(Reference(_picture(Path(scene[1])), scene[0], _place(prompt, scene[0]) if scene[0] else None, "background"))
     return found
 
 
