@@ -176,7 +176,7 @@ def imagine(model: DiT, world: Scenes, count: int = 20) -> Tensor:
     shape = (len(world.captions), *CODEC.shape(FRAMES, HEIGHT, WIDTH))
     velocity: flow.Velocity = lambda z, t, self_cond, condition: model(z, t, **told)  # noqa: E731
     knobs = {"count": count, "shift": 1.0, "guidance": Guidance(text_scale=0, image_scale=0)}
-    return CODEC.decode(flow.sample(velocity, shape, **knobs, generator=generator("noise"))).clamp(-1, 1)
+    return CODEC.decode(flow.sample(velocity, torch.randn(shape, generator=generator("noise")), **knobs)).clamp(-1, 1)
 
 
 def seen(video: Tensor) -> tuple[list[list[str]], Tensor]:

@@ -195,6 +195,21 @@ def view(
     views.view(out, against, host, port)
 
 
+@app.command()
+def cutout(
+    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="a photo")],
+    word: Annotated[str, typer.Argument(metavar="WORD", help="what of it is to be cut out")],
+    output: Annotated[Path, typer.Option(help="the reference, NAME.png with alpha")],
+    recipe: Annotated[str, typer.Option(help="whose segment_entities cuts it out")] = "embedded",
+    every: Annotated[bool, typer.Option("--all", help="each that the word might mean: NAME-1.png, NAME-2.png …")] = False,
+) -> None:
+    """A reference out of a photo of yours, for `sample --reference WORD=NAME.png`."""
+    from curation.look import cutout as cutouts
+
+    for file in cutouts.cutout(picture, word, output, recipe, every):
+        print(file)
+
+
 @app.command(name="train-filter")
 def train_filter(
     input: Annotated[str, typer.Option("--input", help="clips: all that `run` takes")],
@@ -245,20 +260,106 @@ def train_codec(
 
 @app.command()
 def sample(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")],
-    checkpoint: Annotated[Path, typer.Option(help="a training run's output, a checkpoint or a safetensors file")],
-    output: Annotated[Path, typer.Option(help="the video, NAME.mp4; a contact sheet NAME.png stands beside it")],
+    output: Annotated[
+        Path,
+        typer.Option(help="one video, NAME.mp4, with a contact sheet NAME.png; a folder for those of a list, grid or benchmark"),
+    ],
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="a training recipe: a YAML file or a name in workflows/")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="a training run's output, a checkpoint or a safetensors file")] = None,
     prompt: Annotated[str | None, typer.Option(help="what is to be seen")] = None,
     reference: Annotated[list[str] | None, typer.Option(help="WORD=PICTURE: the picture shows this word of the prompt")] = None,
-    background: Annotated[Path | None, typer.Option(help="a picture of the background")] = None,
+    scene: Annotated[str | None, typer.Option(help="a picture of the background: [WORD=]PICTURE")] = None,
     shards: Annotated[str | None, typer.Option(help="take prompt and references from a clip of these shards")] = None,
     key: Annotated[str | None, typer.Option(help="the clip", show_default="the first")] = None,
-    seed: Annotated[int, typer.Option(help="another number, another video")] = 0,
+    prompts: Annotated[Path | None, typer.Option(help="a YAML file of prompts with pictures, as validation.prompts")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="NAME.png: the prompt with each of a word's pictures, and without; two words: rows, columns"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None, typer.Option(help="MSRVTT-Personalization's folders, or `benchmark build`'s: KEY.mp4 of each clip")
+    ] = None,
+    mode: Annotated[Literal["subject", "face"], typer.Option(help="of the benchmark")] = "subject",
+    references: Annotated[Literal["single", "all"], typer.Option(help="of the benchmark's: the middle one, or all")] = "single",
+    background: Annotated[bool, typer.Option("--background", help="of the benchmark: the clip's background, too")] = False,
+    baseline: Annotated[str | None, typer.Option(help="not a recipe's model but this one, of a benchmark: ip-adapter")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, show_default="the recipe's first bucket's")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="pixels", show_default="the recipe's first bucket's")] = None,
+    fps: Annotated[float | None, typer.Option(min=1, help="of the files", show_default="the recipe's")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="videos made at once")] = 1,
+    sheets: Annotated[bool, typer.Option("--sheets", help="a contact sheet of each, in the folder's sheets/")] = False,
+    seed: Annotated[int, typer.Option(help="another number, other videos")] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="of a running Ray cluster: on each of its GPUs; else in this process, or torchrun's")
+    ] = None,
 ) -> None:
-    """Make a video from a prompt and pictures bound to its words, or from a clip's own."""
-    from curation.trainer import run as runs
+    """Make videos from a prompt and pictures bound to its words: one, a list or a grid of them, or all of a benchmark.
 
-    runs.sample(config, checkpoint, output, prompt, reference or [], background, shards, key, seed)
+    A folder is gone on with: what is there is not made again, and what was made otherwise is refused."""
+    from curation.trainer import make
+
+    asked = make.Asked(frames=frames, size=size, fps=fps, seed=seed, batch=batch, sheets=sheets, address=address)
+    if benchmark or baseline:
+        from curation.benchmark import sample as benchmarks
+
+        benchmarks.sample(config, checkpoint, output, benchmark, mode, references, background, baseline, asked)
+    else:
+        wanted = make.one(prompt, reference or [], scene, shards, key)
+        make.sample(config, checkpoint, output, wanted, asked, prompts, grid)
+
+
+@app.command()
+def evaluate(
+    videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="a folder of KEY.mp4, or KEY.png of what makes pictures")],
+    benchmark: Annotated[Path, typer.Option(help="what `benchmark build` has made, or MSRVTT-Personalization's folders")],
+    mode: Mode,
+    references: Annotated[Literal["single", "all"], typer.Option(help="what the videos were made from")] = "single",
+    background: Annotated[bool, typer.Option("--background", help="and from the background")] = False,
+    profile: Annotated[
+        Literal["papers", "cpu", "open"], typer.Option(help="whose metrics; cpu: others, by what package registries carry")
+    ] = "papers",
+    output: Annotated[
+        Path | None, typer.Option(help="scores.parquet, summary.json, summary.html", show_default="VIDEOS-scores/…")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="only so many of each video count", show_default="all")] = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Score videos against a benchmark: a row a video and metric, means with intervals, the papers' own rows beside. Goes on
+    where it was stopped. Exit status 4: videos ended their workers."""
+    from curation.benchmark import evaluate as evaluating
+
+    how = {"references": references, "background": background, "profile": profile, "output": output, "frames": frames}
+    told = evaluating.evaluate(videos, benchmark, mode, **how, local=local, address=address)  # type: ignore[arg-type]
+    raise typer.Exit(4 if told["worker_died"] else 0)
+
+
+benchmark = typer.Typer(help="MSRVTT-Personalization's layout: made of one's own videos.", no_args_is_help=True)
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command()
+def build(
+    input: Input,
+    output: Annotated[Path, typer.Option(help="run/, msrvtt_personalization_data/, clips.csv, benchmark.json")],
+    videos: Videos = None,
+    recipe: Annotated[str, typer.Option(help="a YAML file, a name in workflows/, or auto")] = "auto",
+    per_video: Annotated[Literal["1", "all"], typer.Option(help="clips of each video; the papers take one")] = "1",
+    train: Annotated[
+        list[str] | None, typer.Option(help="a training run's directory: clips whose source it has seen are left out")
+    ] = None,
+    limit: Limit = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Make a benchmark of raw videos with captions. Does what is not done yet; clips that the viewer's decisions.csv of
+    OUTPUT/run drops are left out. Exit status as `run`."""
+    from curation.benchmark import build as building
+
+    how = {"videos": videos, "recipe": recipe, "per_video": per_video, "train": train or (), "limit": limit}
+    raise typer.Exit(building.build(input, output, **how, local=local, address=address))  # type: ignore[arg-type]
 
 
 @app.command()
@@ -341,6 +442,39 @@ def index(
 
     told = indices.make(sources, output, say)
     say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
+
+
+@benchmark.command()
+def study(
+    methods: Annotated[
+        list[str], typer.Argument(metavar="VIDEOS", help="folders with KEY.mp4 of the clips, two or more; NAME=FOLDER")
+    ],
+    of: Annotated[Path, typer.Option("--benchmark", help="whose clips they are of")],
+    output: Annotated[Path, typer.Option(help="the page, in a folder of its own that raters get whole: FOLDER/NAME.html")],
+    key: Annotated[Path, typer.Option(help="a file, outside of that folder, for what is whose")],
+    mode: Annotated[Literal["subject", "face"], typer.Option(help="of the benchmark")] = "subject",
+    references: Annotated[
+        Literal["single", "all"], typer.Option(help="that the videos were made from, and raters see")
+    ] = "single",
+    background: Annotated[bool, typer.Option("--background", help="the background, too")] = False,
+    samples: Annotated[int, typer.Option(min=1, help="clips at most, drawn by the seed")] = 200,
+    seed: Annotated[int, typer.Option(help="decides clips, order, sides and names")] = 0,
+) -> None:
+    """A page on which people say, blind, whose video is the most faithful and whose the best; it saves votes as a CSV."""
+    from curation.benchmark import study as studies
+
+    print(studies.make(methods, of, output, key, mode, references, background, samples, seed))
+
+
+@benchmark.command()
+def votes(
+    files: Annotated[list[Path], typer.Argument(metavar="CSV", help="what raters' pages saved")],
+    key: Annotated[Path, typer.Option(help="what `benchmark study` wrote there")],
+) -> None:
+    """The papers' percentages of a study, with bootstrap intervals over clips."""
+    from curation.benchmark import votes as counting
+
+    print(counting.table(counting.count(files, key)))
 
 
 @app.command()

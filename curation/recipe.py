@@ -189,10 +189,42 @@ def load(path: str | Path) -> Recipe:
 
 
 def sections(path: Path, known: dict[str, type]) -> dict[str, Any]:
-    """A YAML file of sections, each the knobs of one dataclass: the trainer's recipes. Raises `RecipeError`."""
+    """A YAML file of sections, each the knobs of one dataclass: the trainer's recipes. Raises `RecipeError`.
+
+    `base: FILE` (from this file, or a name in `workflows/`) takes every knob that is not given from another recipe.
+    """
+    reader, nodes = _based(path, known, ())
+    return {name: reader.knobs(cls, nodes.get(name), name) for name, cls in known.items()}
+
+
+def _based(path: Path, known: dict[str, type], above: tuple[Path, ...]) -> tuple[_Reader, dict[str, Node]]:
+    """A file's sections with the knobs of its base beneath. `above`: those that build on it. Raises `RecipeError`."""
     reader = _Reader(path)
-    top = reader.mapping(reader.read(), "a training recipe", tuple(known))
-    return {name: reader.knobs(cls, top.get(name), name) for name, cls in known.items()}
+    top = reader.mapping(reader.read(), "a training recipe", ("base", *known))
+    base = top.pop("base", None)
+    if base is None:
+        return reader, top
+    file = path.parent / str(base.value)
+    if not file.is_file():
+        file = WORKFLOWS / f"{base.value}.yaml"
+    if not isinstance(base, yaml.ScalarNode) or not file.is_file():
+        raise reader.fail(base, f"base: no recipe {base.value!r} beside this one, nor such a name in workflows/")
+    if file.resolve() in (*above, path.resolve()):
+        raise reader.fail(base, f"base: {base.value} is built on this one")
+    under_reader, under = _based(file, known, (*above, path.resolve()))
+    for name, cls in known.items():
+        under_reader.knobs(cls, under.get(name), name)  # what is wrong there is told of there
+    for name in {**under, **top}:
+        own = reader.mapping(top.get(name), name, _fields(known[name]))
+        merged = under_reader.mapping(under.get(name), name, _fields(known[name])) | own
+        where = top.get(name) or under[name]
+        pairs = [(yaml.ScalarNode("tag:yaml.org,2002:str", key, where.start_mark), value) for key, value in merged.items()]
+        top[name] = MappingNode("tag:yaml.org,2002:map", pairs, where.start_mark, where.end_mark)
+    return reader, top
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 WORKFLOWS = next(p / "workflows" for p in (Path(__file__).parent, Path(__file__).parents[1]) if (p / "workflows").is_dir())
@@ -310,8 +342,7 @@ class _Reader:
         return self.knobs(stage_class(name), knobs, name)
 
     def knobs(self, cls: type, node: Node | None, what: str) -> Any:
-        known = tuple(f.name for f in dataclasses.fields(cls))
-        nodes = self.mapping(node, what, known)
+        nodes = self.mapping(node, what, _fields(cls))
         try:
             values = {k: yaml.SafeLoader("").construct_document(v) for k, v in nodes.items()}
             return adapter(cls).validate_json(json.dumps(values, default=str))

@@ -73,11 +73,17 @@ def _recipe() -> dict[str, Any]:
 
 
 def _sections(sections: dict[str, Any], title: str, description: str) -> dict[str, Any]:
+    """What must be given may also stand in the base."""
     definitions: dict[str, Any] = {}
-    properties = {}
+    properties: dict[str, Any] = {
+        "base": {"type": "string", "description": "The recipe whose knobs are taken where none is given."}
+    }
+    required = {}
     for name, cls in sections.items():
         schema = recipe.adapter(cls).json_schema()
         definitions |= schema.pop("$defs", {})
+        if needed := schema.pop("required", []):
+            required[name] = {"required": needed}
         properties[name] = schema
     return {
         "$schema": DRAFT,
@@ -85,7 +91,7 @@ def _sections(sections: dict[str, Any], title: str, description: str) -> dict[st
         "description": description,
         "type": "object",
         "properties": properties,
-        "required": [name for name, schema in properties.items() if schema.get("required")],
+        "anyOf": [{"required": ["base"]}, {"required": [*required], "properties": required}],
         "additionalProperties": False,
         "$defs": definitions,
     }

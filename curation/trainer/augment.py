@@ -50,6 +50,8 @@ class Augment:
     the white around a cut-out stay alike. All are applied each time, except the flip (PAPER.md §5).
     """
 
+    enabled: bool = True
+    """Whether anything is done at all; false is the papers' ablation."""
     min_side: Annotated[int, Field(ge=1)] = 112
     """Downscaling is uniform on [min_side / max(h, w), 1]; a smaller picture is left as it is."""
     blur: Share = 1 / 50

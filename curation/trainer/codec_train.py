@@ -25,7 +25,7 @@ from curation.models.codecs import pictures, pixels
 from curation.models.magvit import STRIDES, Magvit
 from curation.storage import publish, replacing
 from curation.store import store
-from curation.trainer import clips, codec_config, sample
+from curation.trainer import clips, codec_config, sheet
 from curation.trainer.batch import Batch
 from curation.trainer.clips import Clips
 from curation.trainer.codec_config import CodecConfig
@@ -241,7 +241,7 @@ class CodecTrainer:
             made = self.network.decode(self.network.encode(video, STRIDES[0]).mean, 1).float()
         psnr = 10 * torch.log10(4 / F.mse_loss(made.clamp(-1, 1), video)).item()
         file = self.out / "samples" / f"step-{self.step:08d}.mp4"
-        sample.publish(file, pictures(made)[0].cpu(), self.config.data.fps, f"{psnr:.1f} dB", [], batch.video[0])
+        sheet.publish(file, pictures(made)[0].cpu(), self.config.data.fps, f"{psnr:.1f} dB", [], batch.video[0])
 
 
 def _tokens(bucket: Bucket) -> int:

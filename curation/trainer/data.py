@@ -109,7 +109,8 @@ class Loader:
         """`references`: None reads none; `augment`: None leaves them as they are; `rank`, `world`: of the processes that share
         the clips; `tokens`: of a bucket's clip, of which `data.tokens` is the bound; `pin`: batches lie in page-locked memory.
         Raises `TrainerError`."""
-        self.plan, self.data, self.references, self.augment = plan, data, references, augment
+        self.plan, self.data, self.references = plan, data, references
+        self.augment = augment if augment and augment.enabled else None
         self.rank, self.world, self.pin = rank, world, pin
         self.most = {b: max(1, data.tokens // tokens(b)) for b in plan.buckets} if data.tokens and tokens else {}
         """Clips of a bucket that one process computes at once."""

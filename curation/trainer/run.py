@@ -1,4 +1,4 @@
-"""What `curation train` and `curation sample` do: check what can be checked at once, then start."""
+"""What `curation train` does: check what can be checked at once, then start."""
 
 from __future__ import annotations
 
@@ -94,51 +94,3 @@ def identity(config: Config) -> dict[str, Any]:
             section = "model" if name == "backbone_weights" else "encoders"
             raise TrainerError(f"{config.path}: {section}.{name}: {error}") from error
     return {**sections, "models": models}
-
-
-def sample(
-    name: str,
-    weights: Path,
-    output: Path,
-    prompt: str | None,
-    pairs: list[str],
-    background: Path | None,
-    shards: str | None,
-    key: str | None,
-    seed: int,
-) -> None:
-    """Make one video by the recipe `name`, of the shape of its first bucket, with references given or a clip's own."""
-    import torch
-
-    from curation.console import say
-    from curation.trainer import backbones, checkpoint
-    from curation.trainer import sample as sampling
-    from curation.trainer.conditions import Parts
-    from curation.trainer.model import DiT
-    from curation.trainer.sample import of_clip, of_files
-
-    if output.suffix != ".mp4":
-        raise TrainerError(f"--output {output}: the video's name ends in .mp4")
-    config = configs.load(name)
-    bucket = config.data.table()[0]
-    if shards:
-        caption, references, true = of_clip(shards, key, bucket, config.data.fps, config.model.slots)
-        caption = prompt or caption
-    elif prompt:
-        caption, references, true = prompt, of_files(prompt, pairs, background), None
-    else:
-        raise TrainerError("say what is to be seen: --prompt, or --shards for a clip's own caption and references")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    store.fetch(config.models())
-    parts = Parts(config, device)
-    half = config.training.precision == "bf16"
-    model = backbones.build(config, parts).eval()
-    if isinstance(model, DiT):
-        if half:
-            model.blocks.bfloat16()  # as they are gathered in training
-        model.to_empty(device=device)
-    checkpoint.fill(model.to(device), checkpoint.weights(weights), backbones.given(model))
-    maker = sampling.Maker(parts, model, config.sampling, lambda: torch.autocast(device.type, torch.bfloat16, enabled=half))
-    video = maker(caption, references, bucket, seed)
-    sampling.publish(output, video, config.data.fps, caption, references, true)
-    say(f"{output} and {output.with_suffix('.png')}: {len(video)} frames, {len(references)} references, {caption!r}")

@@ -1,47 +1,68 @@
-"""Make videos: a caption, pictures bound to its words (from files, or a clip's own), dual guidance, a codec's pixels; an mp4 and
-a contact sheet."""
+"""Make videos: a caption, pictures bound to its words (from files, or a clip's own), dual guidance, a codec's pixels."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from curation.buckets import Bucket
 from curation.media import resample
-from curation.media.encode import from_arrays
 from curation.models.codecs import pictures
 from curation.shards.clip import Clip
 from curation.stages.extract_entities import is_part, whole_words
-from curation.trainer import clips, flow
+from curation.trainer import backbones, checkpoint, clips, flow
 from curation.trainer.batch import Reference
 from curation.trainer.conditions import Parts
+from curation.trainer.config import Config
 from curation.trainer.errors import TrainerError
 from curation.trainer.flow import Condition, Sampling
 from curation.trainer.model import DiT
 from curation.trainer.references import Candidate, background, subjects
 from curation.trainer.seeds import generator
 
-TILE = 144
-"""Height in pixels of a contact sheet's pictures."""
+Picture = tuple[str, str | Path]
+"""A word of the prompt, or "" for none, and the file that shows it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A video that will be made."""
+
+    name: str
+    prompt: str
+    references: list[Reference]
+    bucket: Bucket
+    seed: int
+    true: Tensor | None = None
+    """uint8 [F,3,H,W]: the clip that the references are of, if they are a clip's."""
+    key: str | None = None
+    """With the seed it decides the noise; None: the prompt does."""
+
+
+class Makes(Protocol):
+    """What makes videos of one bucket: one uint8 RGB [frames, 3, height, width] on the CPU for each that is wanted."""
+
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Tensor]: ...
 
 
 class Maker:
-    """A trained transformer that makes videos."""
+    """A trained transformer that makes videos; each is the same, but for rounding, whatever others are made with it."""
 
     def __init__(self, parts: Parts, model: nn.Module, sampling: Sampling, autocast: Callable[[], AbstractContextManager[Any]]):
         self.parts, self.model, self.sampling, self.autocast = parts, model, sampling, autocast
 
     @torch.no_grad()
-    def __call__(self, caption: str, references: Sequence[Reference], bucket: Bucket, seed: int) -> Tensor:
-        """uint8 RGB [frames, 3, height, width] of the bucket's shape: the same for the same seed."""
-        conditions = self.parts.conditioner([caption], [references])
+    def __call__(self, wanted: Sequence[Wanted]) -> list[Tensor]:
+        (bucket,) = {one.bucket for one in wanted}
+        conditions = self.parts.conditioner([one.prompt for one in wanted], [one.references for one in wanted])
         conditioned = {
             "IT": conditions,
             "I": conditions.without(text=True),
@@ -53,81 +74,72 @@ class Maker:
             with self.autocast():
                 return self.model(z, t, **conditioned[condition].keywords(), self_cond=self_cond)
 
-        shape = (1, *self.parts.codec.shape(bucket.frames, bucket.height, bucket.width))
+        shape = self.parts.codec.shape(bucket.frames, bucket.height, bucket.width)
+        draws = [generator(one.seed, one.prompt if one.key is None else one.key, "noise") for one in wanted]
         latents = flow.sample(
             velocity,
-            shape,
+            torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(self.parts.device),
             count=self.sampling.steps or flow.steps_for(bucket.width),
             shift=self.sampling.shift or flow.resolution_shift(DiT.tokens(shape)),
             guidance=self.sampling,
-            generator=generator(seed, caption, "noise"),
-            device=self.parts.device,
             self_conditioning=self.parts.size.self_conditioning,
             schedule=self.parts.schedule,
         )
-        return pictures(self.parts.codec.decode(latents))[0].cpu()
+        return [pictures(self.parts.codec.decode(one[None]))[0].cpu() for one in latents]  # each clip's pixels are many
 
 
-def publish(
-    file: Path, video: Tensor, fps: float, caption: str, references: Sequence[Reference], true: Tensor | None = None
-) -> None:
-    """Write NAME.mp4 and beside it NAME.png: the references with their words, six of the frames, and those of the true clip."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(from_arrays(video.permute(0, 2, 3, 1).numpy(), fps))
-    import cv2
-
-    rows = [_row([(_array(r.image), r.word or r.kind) for r in references])] if references else []
-    for frames, title in ((video, "made"), (true, "the clip")):
-        if frames is not None:
-            chosen = np.linspace(0, len(frames) - 1, min(6, len(frames))).round().astype(int)
-            rows.append(_row([(_array(frames[i]), f"{title}, {i / fps:.2f} s") for i in chosen]))
-    width = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    head = np.full((24, width, 3), 255, np.uint8)
-    cv2.putText(head, _ascii(caption), (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.imwrite(str(file.with_suffix(".png")), np.concatenate([head, *rows])[..., ::-1])
+def device() -> torch.device:
+    """This process's: torchrun's by its number on this machine."""
+    there = torch.cuda.device_count()
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % there) if there else torch.device("cpu")
 
 
-def _array(image: Tensor) -> np.ndarray:
-    return image.permute(1, 2, 0).numpy()
+def maker(config: Config, weights: Path) -> Maker:
+    """Load a recipe's networks and a checkpoint's averaged weights on this process's device, in the recipe's precision. Raises
+    `TrainerError`, `StoreError`."""
+    where = device()
+    parts = Parts(config, where)
+    half = config.training.precision == "bf16"
+    model = backbones.build(config, parts).eval()
+    if isinstance(model, DiT):
+        if half:
+            model.blocks.bfloat16()  # as they are gathered in training
+        model.to_empty(device=where)
+    checkpoint.fill(model.to(where), checkpoint.weights(weights), backbones.given(model))
+    return Maker(parts, model, config.sampling, lambda: torch.autocast(where.type, torch.bfloat16, enabled=half))
 
 
-def _row(tiles: list[tuple[np.ndarray, str]]) -> np.ndarray:
-    """Pictures of one height side by side, each with its title below, RGB."""
-    import cv2
-
-    drawn = []
-    for image, title in tiles:
-        width = max(1, round(image.shape[1] * TILE / image.shape[0]))
-        tile = np.full((TILE + 22, max(width, 96) + 6, 3), 255, np.uint8)
-        tile[:TILE, :width] = cv2.resize(
-            image, (width, TILE), interpolation=cv2.INTER_AREA if image.shape[0] > TILE else cv2.INTER_NEAREST
-        )
-        cv2.putText(tile, _ascii(title), (2, TILE + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
-        drawn.append(tile)
-    return np.concatenate(drawn, 1)
+def span_of(prompt: str, word: str) -> tuple[int, int] | None:
+    """[first, last) character of a word in a prompt, where it stands by itself rather than as an owner; None: it has none."""
+    return min(whole_words(prompt, word), key=lambda span: is_part(prompt, *span), default=None)
 
 
-def _ascii(text: str) -> str:
-    """What OpenCV's letters can show."""
-    return text.encode("ascii", "replace").decode()
+def pair(option: str, text: str, wordless: bool = False) -> Picture:
+    """`WORD=PICTURE`, or where that may be `PICTURE` alone. Raises `TrainerError`."""
+    word, equals, file = text.rpartition("=")
+    if wordless and (not equals or Path(text).exists()):
+        return "", Path(text)
+    if not (equals and word and file):
+        raise TrainerError(f"{option} {text}: write WORD=PICTURE")
+    return word, Path(file)
 
 
-def of_files(prompt: str, pairs: Sequence[str], scene: Path | None) -> list[Reference]:
-    """`pairs` as WORD=PICTURE, in the order of the slots, the background last. Several may name one word: several pictures of it.
+def of_files(prompt: str, pairs: Sequence[Picture], scene: Picture | None) -> list[Reference]:
+    """In the order of the slots, the background last. Several may name one word: several pictures of it.
 
     Raises `TrainerError` for a word that the prompt does not have, a picture that is none.
     """
-    found = []
-    for pair in pairs:
-        word, equals, file = pair.partition("=")
-        if not (equals and word and file):
-            raise TrainerError(f"--reference {pair}: write WORD=PICTURE")
-        spans = sorted(whole_words(prompt, word), key=lambda span: is_part(prompt, *span))
-        if not spans:
-            raise TrainerError(f"--reference {pair}: the prompt has no word {word!r}: {prompt!r}")
-        found.append(Reference(_picture(Path(file)), word, spans[0], "subject"))
-    return found + ([Reference(_picture(scene), "", None, "background")] if scene else [])
+    found = [Reference(_picture(Path(file)), word, _place(prompt, word), "subject") for word, file in pairs]
+    if scene:
+        found.append(Reference(_picture(Path(scene[1])), scene[0], _place(prompt, scene[0]) if scene[0] else None, "background"))
+    return found
+
+
+def _place(prompt: str, word: str) -> tuple[int, int]:
+    span = span_of(prompt, word)
+    if span is None:
+        raise TrainerError(f"the prompt has no word {word!r}: {prompt!r}")
+    return span
 
 
 def _picture(file: Path) -> Tensor:
@@ -155,12 +167,16 @@ def of_clip(shards: str, key: str | None, bucket: Bucket, fps: float, slots: int
     references = [_decoded(images[len(images) // 2].whole, sample) for images in subjects(clip, objects=True)]
     scene = background(clip)
     references = references[: slots - (scene is not None)] + ([_decoded(scene, sample)] if scene else [])
+    return clip.caption, references, true_frames(sample["mp4"], bucket, fps)
+
+
+def true_frames(mp4: bytes, bucket: Bucket, fps: float) -> Tensor | None:
+    """A clip's first frames in a bucket's shape, uint8 [F,3,H,W]; None when it is shorter, or cannot be decoded."""
     times = [i / fps for i in range(bucket.frames)]
     try:
-        true = torch.from_numpy(resample.clip(sample["mp4"], times, bucket.width, bucket.height))
+        return torch.from_numpy(resample.clip(mp4, times, bucket.width, bucket.height))
     except resample.DecodeError:
-        true = None
-    return clip.caption, references, true
+        return None
 
 
 def _decoded(candidate: Candidate, sample: dict[str, bytes]) -> Reference:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from curation.buckets import Bucket
 from curation.trainer import flow
-from curation.trainer.batch import Batch, Reference
+from curation.trainer.batch import Batch
 from curation.trainer.clips import Clips
 from curation.trainer.conditions import Parts
 from curation.trainer.config import Config
@@ -26,8 +26,9 @@ from curation.trainer.data import Loader
 from curation.trainer.distributed import Process
 from curation.trainer.errors import TrainerError
 from curation.trainer.plan import Plan
-from curation.trainer.sample import Maker, of_files, publish
+from curation.trainer.sample import Maker, Picture, Wanted, of_files
 from curation.trainer.seeds import generator
+from curation.trainer.sheet import publish
 
 
 class Fixed(Plan):
@@ -46,23 +47,11 @@ class Prompt:
     prompt: str
     references: dict[str, str | list[str]] = field(default_factory=dict)
     """Word of the prompt → picture or pictures of it; paths from the file."""
-    background: str | None = None
+    background: str | dict[str, str] | None = None
+    """A picture, or {WORD: PICTURE}."""
     seed: int = 0
     bucket: str | None = None
     """By its name, `17x256x144`; null: the recipe's first."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A video that will be made."""
-
-    name: str
-    prompt: str
-    references: list[Reference]
-    bucket: Bucket
-    seed: int
-    true: Tensor | None = None
-    """uint8 [F,3,H,W]: the clip that the references are of, if they are a clip's."""
 
 
 Measure = Callable[[Wanted, Tensor], Mapping[str, float]]
@@ -75,23 +64,32 @@ def prompts(file: Path, table: Sequence[Bucket]) -> list[Wanted]:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
         found = TypeAdapter(list[Prompt]).validate_python(told)
     except (OSError, yaml.YAMLError) as error:
-        raise TrainerError(f"validation.prompts: {file}: {' '.join(str(error).split())[:200]}") from error
+        raise TrainerError(f"{file}: {' '.join(str(error).split())[:200]}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise TrainerError(f"validation.prompts: {file}: {where}: {first['msg']}") from error
+        raise TrainerError(f"{file}: {where}: {first['msg']}") from error
     buckets = {bucket.name: bucket for bucket in table}
     wanted = []
     for number, one in enumerate(found):
         if one.bucket and one.bucket not in buckets:
-            raise TrainerError(f"validation.prompts: {file}: no bucket {one.bucket}; the recipe has {', '.join(buckets)}")
-        pictures = [(w, p) for w, ps in one.references.items() for p in ([ps] if isinstance(ps, str) else ps)]
-        pairs = [f"{word}={file.parent / picture}" for word, picture in pictures]
-        scene = file.parent / one.background if one.background else None
-        references = of_files(one.prompt, pairs, scene)
+            raise TrainerError(f"{file}: no bucket {one.bucket}; the recipe has {', '.join(buckets)}")
+        try:
+            references = of_files(one.prompt, *_pictures(one, file.parent))
+        except TrainerError as error:
+            raise TrainerError(f"{file}: {error}") from error
         name = f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', one.prompt.lower())[:40].strip('-')}"
         wanted.append(Wanted(name, one.prompt, references, buckets[one.bucket or table[0].name], one.seed))
     return wanted
+
+
+def _pictures(one: Prompt, folder: Path) -> tuple[list[Picture], Picture | None]:
+    """Those of references, and of the background."""
+    pairs = [
+        (word, folder / file) for word, files in one.references.items() for file in ([files] if isinstance(files, str) else files)
+    ]
+    told = one.background if isinstance(one.background, dict) else {"": one.background} if one.background else {}
+    return pairs, next(((word, folder / file) for word, file in told.items()), None)
 
 
 class Validator:
@@ -187,7 +185,7 @@ class Validator:
             these = [one for one in self.wanted if one.bucket == bucket]
             for turn in range(0, len(these), world):
                 one = these[min(turn + rank, len(these) - 1)]
-                video = maker(one.prompt, one.references, bucket, one.seed)
+                (video,) = maker([one])
                 if turn + rank < len(these) and self.process.rank % self.process.context == 0:
                     publish(folder / f"{one.name}.mp4", video, self.config.data.fps, one.prompt, one.references, one.true)
                     for measure in self.measures:

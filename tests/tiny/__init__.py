@@ -1,6 +1,6 @@
 """Tiny random checkpoints of the papers' models, in the layouts of the released ones: for the real loading code."""
 
-from tests.tiny.diffusion import SIDE, clip_tokenizer, stable_diffusion
+from tests.tiny.diffusion import SIDE, clip_tokenizer, ip_adapter, stable_diffusion
 from tests.tiny.mistral import mistral
 from tests.tiny.open_set import GROUNDING_DINO, bert, grounding_dino, open_set, sam
 from tests.tiny.videomae import PANDA, videomae
@@ -13,6 +13,7 @@ __all__ = [
     "bert",
     "clip_tokenizer",
     "grounding_dino",
+    "ip_adapter",
     "mistral",
     "open_set",
     "sam",

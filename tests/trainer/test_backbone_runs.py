@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import FileSystemReader
 
-from curation.trainer import backbones, checkpoint, clips, run
+from curation.trainer import backbones, checkpoint, clips, make, run
 from curation.trainer import config as configs
 from curation.trainer.conditions import Parts
 from curation.trainer.errors import TrainerError
@@ -127,8 +127,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(world, tmp_path):
 
 def test_curation_sample_reads_it_and_refuses_less(world, tmp_path):
     def sampled(weights: Path, name: str, pairs: list[str]) -> bytes:
-        plain: dict[str, Any] = {"background": None, "shards": None, "key": None, "seed": 0}
-        run.sample(str(world["out"].with_suffix(".yaml")), weights, tmp_path / name, "a dog in a coat", pairs, **plain)
+        wanted = make.one("a dog in a coat", pairs, None, None, None)
+        make.sample(str(world["out"].with_suffix(".yaml")), weights, tmp_path / name, wanted, make.Asked())
         return (tmp_path / name).read_bytes()
 
     first = sampled(world["out"], "a.mp4", [f"dog={world['folder'] / 'dog.png'}"])

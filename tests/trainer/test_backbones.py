@@ -24,7 +24,7 @@ from curation.trainer.batch import Reference
 from curation.trainer.conditions import Parts
 from curation.trainer.errors import TrainerError
 from curation.trainer.model import ADAPTER, PERSONALIZATION, freeze
-from curation.trainer.sample import Maker
+from curation.trainer.sample import Maker, Wanted
 from curation.trainer.seeds import generator
 from tests.tiny import backbones as tiny
 from tests.trainer import recipes
@@ -164,7 +164,7 @@ def test_videos_are_the_pipelines_own(parts, folders, name):
 
         parts.schedule = Theirs()
     sampling = flow.Sampling(form="nested", text_scale=scale, image_scale=0.0, steps=count, shift=3.0)
-    ours = Maker(parts, built(parts), sampling, nullcontext)(CAPTION, [], BUCKET, 0)
+    (ours,) = Maker(parts, built(parts), sampling, nullcontext)([Wanted("one", CAPTION, [], BUCKET, 0)])
     theirs = pipe(
         prompt=CAPTION,
         height=BUCKET.height,

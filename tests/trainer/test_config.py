@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from curation.buckets import TABLES
 from curation.recipe import WORKFLOWS, RecipeError
 from curation.trainer import config
+from curation.trainer.batch import Reference
+from curation.trainer.conditions import Parts
 from curation.trainer.distributed import Parallel
 from curation.trainer.errors import TrainerError
+from tests.trainer import recipes
 
 pytestmark = pytest.mark.trainer
 
@@ -101,3 +108,80 @@ def test_models_are_those_of_the_store_that_no_folder_replaces(tmp_path):
     assert load(tmp_path).encoders.models() == ("t5-v1_1-xxl-encoder", "dinov2-large", "cogvideox-vae")
     own = {"text": "minilm", "text_weights": "somewhere", "image": "patches", "codec": "dct"}
     assert load(tmp_path, encoders=own).encoders.models() == ()
+
+
+ABLATIONS = {
+    "clip": ("encoders", "image", "clip"),
+    "no-words": ("model", "use_words", False),
+    "no-augmentation": ("augment", "enabled", False),
+}
+
+
+def knobs_of(name: str) -> dict[str, Any]:
+    found = config.load(name)
+    return {section: dataclasses.asdict(getattr(found, section)) for section in config.SECTIONS}
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_one_switch(name):
+    section, knob, value = ABLATIONS[name]
+    whole, changed = knobs_of("train-ablation"), knobs_of(f"train-ablation-{name}")
+    assert whole[section][knob] != value
+    whole[section][knob] = value
+    assert changed == whole
+
+
+def test_the_whole_ablation_is_v2s_stage_two_at_one_resolution():
+    whole, stage = config.load("train-ablation"), config.load("train-v2-stage2b")
+    assert whole.data.table() == [bucket for bucket in TABLES["v2"] if bucket.width == 256]
+    assert whole.model == stage.model and whole.training == dataclasses.replace(stage.training, start="stage1", steps=40_000)
+
+
+def test_augmentation_is_off_by_one_knob(tmp_path):
+    """Drawn for a clip, and yet the picture stays."""
+    picture = Reference(torch.randint(0, 255, (3, 40, 30), dtype=torch.uint8), "a", (0, 1), "subject")
+    seen = []
+    for enabled in (True, False):
+        found = config.load(recipes.write(tmp_path / "train.yaml", tmp_path / "minilm", augment={"enabled": enabled}))
+        told = Parts(found, torch.device("cpu")).conditioner
+        seen.append([told(["a"], [[picture]], drawn).images for drawn in ([torch.Generator().manual_seed(1)], None)])
+    (augmented, plain), (off, same) = seen
+    assert not augmented.equal(plain) and off.equal(plain) and same.equal(plain)
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / "train.yaml"
+
+
+WHOLE = "data: {buckets: v2}\ntraining: {steps: 5, parallel: {context: 2, shard: 4}, lr: 1.0e-3}\n"
+
+
+def test_a_base_gives_what_is_not_given(tmp_path):
+    """Knob by knob, each whole; over several floors; from a file beside it or a name in workflows/."""
+    middle = "base: whole.yaml\ntraining: {parallel: {context: 4}}\nmodel: {slots: 8}\n"
+    found = config.load(written(tmp_path, whole=WHOLE, middle=middle, train="base: middle.yaml\ntraining: {steps: 9}\n"))
+    assert found.training == config.Training(steps=9, lr=1e-3, parallel=Parallel(context=4))
+    assert found.model.slots == 8 and found.data.buckets == "v2" and found.path == tmp_path / "train.yaml"
+    named = config.load(written(tmp_path, train="base: train-tiny\nsampling: {steps: 3}\n"))
+    assert named.sampling == dataclasses.replace(config.load("train-tiny").sampling, steps=3)
+    assert named.training == config.load("train-tiny").training
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"train": "base: nothing"}, r"train.yaml:1: base: no recipe 'nothing'"),
+        ({"train": "base: [whole.yaml]"}, r"train.yaml:1: base: no recipe"),
+        ({"train": "base: train.yaml"}, r"train.yaml:1: base: train.yaml is built on this one"),
+        ({"train": "base: other.yaml", "other": "base: train.yaml"}, r"other.yaml:1: base: train.yaml is built on this one"),
+        ({"train": "base: other.yaml", "other": WHOLE + "model: {slots: no}"}, r"other.yaml:3: model.slots"),
+        ({"train": "base: whole.yaml\nmodel: {slot: 1}"}, r"train.yaml:2: model has no 'slot'"),
+        ({"train": "base: whole.yaml\n\ntraining:\n  steps: 0"}, r"train.yaml:4: training.steps: Input should be greater"),
+    ],
+)
+def test_what_is_wrong_with_a_base_is_told_where_it_stands(tmp_path, files, said):
+    with pytest.raises(RecipeError, match=said) as caught:
+        config.load(written(tmp_path, whole=WHOLE, **files))
+    assert "\n" not in str(caught.value)

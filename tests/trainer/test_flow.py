@@ -7,6 +7,7 @@ import torch
 
 from curation.trainer import flow
 from curation.trainer.flow import (
+    Dynamic,
     Guidance,
     Sampling,
     draw_times,
@@ -122,7 +123,7 @@ def test_no_guidance_is_one_pass(guidance):
 
 def test_guidance_keeps_to_its_interval():
     field = Passes()
-    sample(field, (1, 1, 1, 2, 2), count=20, shift=1.0, guidance=Guidance(interval=[0.15, 0.5]), generator=seeded())
+    sample(field, torch.randn(1, 1, 1, 2, 2, generator=seeded()), count=20, shift=1.0, guidance=Guidance(interval=[0.15, 0.5]))
     times = {condition: {t for c, t, _ in field.calls if c == condition} for condition in ("IT", "I", "T")}
     assert times["IT"] == {round(1 - i / 20, 4) for i in range(20)}
     assert times["I"] == times["T"] == {t for t in times["IT"] if 0.15 <= t <= 0.5}
@@ -146,7 +147,7 @@ def test_one_point_is_reached_exactly(count, shift):
     """All data in one place: the paths are straight lines, so any Euler walk ends there."""
     place = torch.randn(1, 2, 1, 2, 2, generator=seeded(1))
     velocity = lambda z, t, self_cond, condition: (z - place) / t.view(-1, 1, 1, 1, 1)  # noqa: E731
-    made = sample(velocity, (4, 2, 1, 2, 2), count=count, shift=shift, guidance=NONE, generator=seeded())
+    made = sample(velocity, torch.randn(4, 2, 1, 2, 2, generator=seeded()), count=count, shift=shift, guidance=NONE)
     torch.testing.assert_close(made, place.expand_as(made), atol=1e-5, rtol=0)
 
 
@@ -169,11 +170,27 @@ def test_a_gaussian_is_sampled_with_its_own_spread():
     assert errors[1] == pytest.approx(errors[0] / 4, rel=0.3)
 
 
-def test_the_seed_decides_the_noise():
-    same = {"count": 2, "shift": 1.0, "guidance": NONE}
-    first, again = (sample(Passes(), (1, 1, 1, 2, 2), **same, generator=seeded(4)) for _ in range(2))
-    assert first.equal(again)
-    assert not first.equal(sample(Passes(), (1, 1, 1, 2, 2), **same, generator=seeded(5)))
+def test_static_thresholding_cuts_off_and_dynamic_scales_each_video():
+    x0 = torch.stack([torch.linspace(-10, 10, 101), torch.linspace(-3, 3, 101)]).view(2, 1, 1, 1, 101)
+    assert Guidance().limited(x0) is x0
+    cut = Guidance(threshold="static", bound=4.0).limited(x0)
+    torch.testing.assert_close(cut, x0.clamp(-4, 4))
+    scaled = Guidance(threshold=Dynamic(dynamic=0.8), bound=4.0).limited(x0)
+    torch.testing.assert_close(scaled[0], x0[0].clamp(-8, 8) / 2)  # 81 of 101 are at most 8
+    assert scaled[1].equal(x0[1]), "nothing is larger than the bound"
+
+
+@pytest.mark.parametrize("threshold", ["static", Dynamic(dynamic=1.0)])
+def test_a_sample_stays_within_the_bound(threshold):
+    """A field that runs away to ten times the data ends where the threshold lets it."""
+    runaway = lambda z, t, self_cond, condition: (z - 30 * torch.sign(z)) / t.view(-1, 1, 1, 1, 1)  # noqa: E731
+    noise = torch.randn(2, 1, 1, 4, 4, generator=seeded())
+    free = sample(runaway, noise, count=8, shift=1.0, guidance=NONE)
+    torch.testing.assert_close(free.abs(), torch.full_like(free, 30))
+    held = sample(
+        runaway, noise, count=8, shift=1.0, guidance=Guidance(text_scale=0, image_scale=0, threshold=threshold, bound=3.0)
+    )
+    torch.testing.assert_close(held.abs(), torch.full_like(held, 3))
 
 
 def test_sampling_knobs_default_to_v2():

@@ -21,7 +21,8 @@ from curation.trainer import config as configs
 from curation.trainer.batch import Reference
 from curation.trainer.conditions import Parts
 from curation.trainer.model import DiT
-from curation.trainer.sample import Maker, of_clip, publish
+from curation.trainer.sample import Maker, Wanted, of_clip
+from curation.trainer.sheet import publish
 
 pytestmark = [pytest.mark.trainer, pytest.mark.slow, pytest.mark.long]
 
@@ -121,7 +122,7 @@ def test_references_say_which_clip_is_made_again(tmp_path, sample_run):
         clips[key] = Clip(references, true, pictures(parts.codec.decode(parts.codec.encode(pixels(true[None]))))[0])
     for shown, other in ((MAN, CYCLIST), (CYCLIST, MAN)):
         for seed in range(3):
-            video = make(CAPTION, clips[shown].references, bucket, seed)
+            (video,) = make([Wanted(shown, CAPTION, clips[shown].references, bucket, seed)])
             publish(tmp_path / f"{shown}-{seed}.mp4", video, config.data.fps, CAPTION, clips[shown].references, clips[shown].true)
             own, others = (psnr(video, clips[key].through_codec) for key in (shown, other))
             print(f"{shown}, noise {seed}: {own:.1f} dB, the other clip {others:.1f} dB")
