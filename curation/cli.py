@@ -336,59 +336,9 @@ def evaluate(
     raise typer.Exit(4 if told["worker_died"] else 0)
 
 
-benchmark = typer.Typer(help="MSRVTT-Personalization's layout: made of one's own videos.", no_args_is_help=True)
-app.add_typer(benchmark, name="benchmark")
-
-
-@benchmark.command()
-def build(
-    input: Input,
-    output: Annotated[Path, typer.Option(help="run/, msrvtt_personalization_data/, clips.csv, benchmark.json")],
-    videos: Videos = None,
-    recipe: Annotated[str, typer.Option(help="a YAML file, a name in workflows/, or auto")] = "auto",
-    per_video: Annotated[Literal["1", "all"], typer.Option(help="clips of each video; the papers take one")] = "1",
-    train: Annotated[
-        list[str] | None, typer.Option(help="a training run's directory: clips whose source it has seen are left out")
-    ] = None,
-    limit: Limit = None,
-    local: Local = False,
-    address: Address = None,
-) -> None:
-    """Make a benchmark of raw videos with captions. Does what is not done yet; clips that the viewer's decisions.csv of
-    OUTPUT/run drops are left out. Exit status as `run`."""
-    from curation.benchmark import build as building
-
-    how = {"videos": videos, "recipe": recipe, "per_video": per_video, "train": train or (), "limit": limit}
-    raise typer.Exit(building.build(input, output, **how, local=local, address=address))  # type: ignore[arg-type]
-
-
-@app.command()
-def evaluate(
-    videos: Annotated[Path, typer.Argument(metavar="VIDEOS", help="a folder of KEY.mp4, or KEY.png of what makes pictures")],
-    benchmark: Annotated[Path, typer.Option(help="what `benchmark build` has made, or MSRVTT-Personalization's folders")],
-    mode: Mode,
-    references: Annotated[Literal["single", "all"], typer.Option(help="what the videos were made from")] = "single",
-    background: Annotated[bool, typer.Option("--background", help="and from the background")] = False,
-    profile: Annotated[
-        Literal["papers", "cpu", "open"], typer.Option(help="whose metrics; cpu: others, by what package registries carry")
-    ] = "papers",
-    output: Annotated[
-        Path | None, typer.Option(help="scores.parquet, summary.json, summary.html", show_default="VIDEOS-scores/…")
-    ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="only so many of each video count", show_default="all")] = None,
-    local: Local = False,
-    address: Address = None,
-) -> None:
-    """Score videos against a benchmark: a row a video and metric, means with intervals, the papers' own rows beside. Goes on
-    where it was stopped. Exit status 4: videos ended their workers."""
-    from curation.benchmark import evaluate as evaluating
-
-    how = {"references": references, "background": background, "profile": profile, "output": output, "frames": frames}
-    told = evaluating.evaluate(videos, benchmark, mode, **how, local=local, address=address)  # type: ignore[arg-type]
-    raise typer.Exit(4 if told["worker_died"] else 0)
-
-
-benchmark = typer.Typer(help="MSRVTT-Personalization's layout: made of one's own videos.", no_args_is_help=True)
+benchmark = typer.Typer(
+    help="MSRVTT-Personalization's layout, made of one's own videos; and a study by eye.", no_args_is_help=True
+)
 app.add_typer(benchmark, name="benchmark")
 
 
@@ -426,24 +376,6 @@ def prepare(
     released.prepare(annotation, videos, output)
 
 
-shards = typer.Typer(help="Shards of others.", no_args_is_help=True)
-app.add_typer(shards, name="shards")
-
-
-@shards.command()
-def index(
-    sources: Annotated[list[str], typer.Argument(metavar="TARS", help="tars, or folders of them; paths or URLs")],
-    output: Annotated[str, typer.Option(help="a folder for the index: `train --shards` takes it as it takes a run")],
-) -> None:
-    """Walk WebDataset tars that have no ledgers, once, and write down where each sample lies and how long and large its video is.
-    Goes on where it was stopped."""
-    from curation.console import say
-    from curation.shards import index as indices
-
-    told = indices.make(sources, output, say)
-    say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
-
-
 @benchmark.command()
 def study(
     methods: Annotated[
@@ -475,6 +407,24 @@ def votes(
     from curation.benchmark import votes as counting
 
     print(counting.table(counting.count(files, key)))
+
+
+shards = typer.Typer(help="Shards of others.", no_args_is_help=True)
+app.add_typer(shards, name="shards")
+
+
+@shards.command()
+def index(
+    sources: Annotated[list[str], typer.Argument(metavar="TARS", help="tars, or folders of them; paths or URLs")],
+    output: Annotated[str, typer.Option(help="a folder for the index: `train --shards` takes it as it takes a run")],
+) -> None:
+    """Walk WebDataset tars that have no ledgers, once, and write down where each sample lies and how long and large its video is.
+    Goes on where it was stopped."""
+    from curation.console import say
+    from curation.shards import index as indices
+
+    told = indices.make(sources, output, say)
+    say(f"{told.pop('kept', 0):,} samples can be trained on" + "".join(f", {count:,} {why}" for why, count in told.most_common()))
 
 
 @app.command()

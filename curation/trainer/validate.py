@@ -85,11 +85,12 @@ def prompts(file: Path, table: Sequence[Bucket]) -> list[Wanted]:
 
 def _pictures(one: Prompt, folder: Path) -> tuple[list[Picture], Picture | None]:
     """Those of references, and of the background."""
-    pairs = [
+    pairs: list[Picture] = [
         (word, folder / file) for word, files in one.references.items() for file in ([files] if isinstance(files, str) else files)
     ]
     told = one.background if isinstance(one.background, dict) else {"": one.background} if one.background else {}
-    return pairs, next(((word, folder / file) for word, file in told.items()), None)
+    scene: list[Picture] = [(word, folder / file) for word, file in told.items()]
+    return pairs, next(iter(scene), None)
 
 
 class Validator:
