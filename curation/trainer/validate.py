@@ -83,7 +83,7 @@ def prompts(file: Path, table: Sequence[Bucket]) -> list[Wanted]:
     return wanted
 
 
-def _pictures(one: Prompt, folder: Path) -> tuple[list[Picture], Picture | None]:
+def _pictures(one: Prompt, folder: Path) -> tuple[Sequence[Picture], Picture | None]:
     """Those of references, and of the background."""
     pairs: list[Picture] = [
         (word, folder / file) for word, files in one.references.items() for file in ([files] if isinstance(files, str) else files)

@@ -42,8 +42,9 @@ def store_of_tiny_ones(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("CURATION_HOME", str(tmp_path / "home"))
 
 
-def made(output: Path, benchmark: Path, **asked: object) -> list[str]:
-    sample.sample(None, None, output, benchmark, "subject", "single", True, "ip-adapter", Asked(**{"size": "64x64", **asked}))
+def made(output: Path, benchmark: Path, background: bool = True, **asked: object) -> list[str]:
+    by = Asked(**{"size": "64x64", **asked})
+    sample.sample(None, None, output, benchmark, "subject", "single", background, "ip-adapter", by)
     return sorted(path.name for path in output.iterdir())
 
 
@@ -52,6 +53,8 @@ def test_one_picture_a_clip(store_of_tiny_ones, one_thread, tmp_path):
     assert made(tmp_path / "one", tmp_path / "benchmark") == ["a.png", "sampling.json"]
     first = cv2.imread(str(tmp_path / "one/a.png"))
     assert first.shape == (64, 64, 3) and first.std() > 5
+    made(tmp_path / "bare", tmp_path / "benchmark", background=False)
+    assert np.array_equal(first, cv2.imread(str(tmp_path / "bare/a.png"))), "it knows no background"
     folders.clip(tmp_path / "benchmark", "b")
     kept = (tmp_path / "one/a.png").stat().st_mtime_ns
     assert made(tmp_path / "one", tmp_path / "benchmark") == ["a.png", "b.png", "sampling.json"]
