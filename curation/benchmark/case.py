@@ -51,11 +51,19 @@ class Case:
         """Its faces, uint8 RGBA [h, w, 4]."""
         return [picture(file) for file in self.face_files[word]]
 
-    def single(self, word: str) -> int:
-        """Which of `references` (or of `faces`) is given where only one is: the middle of the sorted files, the later of two
-        (MP's released code; V1 draws one at random). Files are sorted by their frame, of which none needs two digits."""
-        files = self.cutouts.get(word) or self.face_files[word]
-        return len(files) // 2
+    def single(self, word: str, mode: Mode = "subject") -> int:
+        """Which of `references` is given where only one is: the middle of the sorted files, the later of two (MP's released code;
+        V1 draws one at random); in face mode that of the frame whose face is. Files are sorted by their frame, of which none
+        needs two digits."""
+        files, middle = self.cutouts[word], len(self.cutouts[word]) // 2
+        if mode == "subject":
+            return middle
+        frame = self.face_files[word][self.single_face(word)].name.rpartition(".face")[2]
+        return next((place for place, file in enumerate(files) if file.name.endswith(frame)), middle)
+
+    def single_face(self, word: str) -> int:
+        """Which of `faces` is given where only one is: the middle one, too."""
+        return len(self.face_files[word]) // 2
 
     def scene(self) -> np.ndarray | None:
         """background.jpg, uint8 RGB [H, W, 3]; None where the clip has none."""

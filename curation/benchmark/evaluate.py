@@ -60,8 +60,8 @@ def evaluate(
     target = Path(output or f"{made}-scores/{mode}-{references}{'-background' * background}").absolute()
     models = () if load else _models(profile)
     job = Job(
-        load or functools.partial(_profile, profile),
-        _identity("own" if load else profile, models),
+        load or functools.partial(_profile, profile, mode),
+        _identity(f"{'own' if load else profile} {mode}", models),
         target / "parts",
         _truth(benchmark, target),
         references,
@@ -102,10 +102,10 @@ def evaluate(
     return told
 
 
-def _profile(name: Profile, device: str, references: References) -> Any:
+def _profile(name: Profile, mode: Mode, device: str, references: References) -> Any:
     from curation.benchmark import profiles
 
-    return profiles.profile(name, device, references)
+    return profiles.profile(name, device, references, mode)
 
 
 def _models(name: Profile) -> Sequence[str]:

@@ -17,7 +17,8 @@ def given(case: Case, mode: Mode, references: References, background: bool) -> l
     background, which is bound to its word as in training."""
     word = (case.subjects if mode == "subject" else case.with_face)[0]
     files = (case.cutouts if mode == "subject" else case.face_files)[word]
-    chosen = files if references == "all" else files[len(files) // 2 : len(files) // 2 + 1]
+    single = case.single(word) if mode == "subject" else case.single_face(word)
+    chosen = files if references == "all" else files[single : single + 1]
     found: list[Given] = [(file, word, mode) for file in chosen]
     scene = case.folder / SCENE
     return found + ([(scene, case.background, "background")] if background and scene.exists() else [])

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from curation.benchmark.case import References
+from curation.benchmark.case import Mode, References
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.metrics import Metric, pictures
 from curation.benchmark.metrics.sharing import Once
@@ -35,11 +35,11 @@ def models(name: str) -> list[str]:
     return wanted[_known(name)]
 
 
-def profile(name: str, device: str, references: References = "single") -> list[Metric]:
-    """The metrics, their networks loaded from the store on `device` (the CPU profile leaves it alone). `references`: what the
-    videos were made from; copy-paste is undefined for "all". Raises `BenchmarkError` and `store.StoreError`."""
+def profile(name: str, device: str, references: References = "single", mode: Mode = "subject") -> list[Metric]:
+    """The metrics, their networks loaded from the store on `device` (the CPU profile leaves it alone). `references`, `mode`:
+    what the videos were made from; copy-paste is undefined for "all". Raises `BenchmarkError` and `store.StoreError`."""
     make = {"papers": _papers, "cpu": _cpu, "open": _open}[_known(name)]
-    return make(device, references)
+    return make(device, references, mode)
 
 
 def _known(name: str) -> str:
@@ -48,7 +48,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _papers(device: str, references: References) -> list[Metric]:
+def _papers(device: str, references: References, mode: Mode) -> list[Metric]:
     from curation.benchmark.metrics.copy_paste import CopyPaste
     from curation.benchmark.metrics.dync_d import DyncD
     from curation.benchmark.metrics.face_s import FaceS
@@ -65,12 +65,12 @@ def _papers(device: str, references: References) -> list[Metric]:
         SubjS(subjects, (*GROUNDED, DINO)),
         FaceS(faces, _arcface(device), (FACES, ARCFACE)),
         DyncD(_raft(device), (RAFT,)),
-        CopyPaste(subjects, (*GROUNDED, DINO), references=references),
+        CopyPaste(subjects, (*GROUNDED, DINO), references=references, mode=mode),
         PoseSpread(subjects, GROUNDED),
     ]
 
 
-def _cpu(device: str, references: References) -> list[Metric]:
+def _cpu(device: str, references: References, mode: Mode) -> list[Metric]:
     from curation.benchmark.metrics.copy_paste import CopyPaste
     from curation.benchmark.metrics.dync_d import DyncD
     from curation.benchmark.metrics.embedded import ClosedSetCuts, DlibFaces, NotAvailable, SurestFaces, closeness
@@ -108,12 +108,12 @@ def _cpu(device: str, references: References) -> list[Metric]:
         SubjS(subjects, (*CLOSED_SET, EFFNET), "subject_sim_effnet"),
         FaceS(faces, DlibFaces(FaceIdentity(store.path(DLIB))), (CENTERFACE, DLIB), "face_sim_dlib", closeness),
         DyncD(farneback, (), "motion_farneback", FARNEBACK_MOVES),
-        CopyPaste(subjects, (*CLOSED_SET, EFFNET), "copy_paste_effnet", references),
+        CopyPaste(subjects, (*CLOSED_SET, EFFNET), "copy_paste_effnet", references, mode),
         PoseSpread(subjects, CLOSED_SET),
     ]
 
 
-def _open(device: str, references: References) -> list[Metric]:
+def _open(device: str, references: References, mode: Mode) -> list[Metric]:
     from curation.benchmark.metrics.dync_d import DyncD
     from curation.benchmark.metrics.open_s2v import FaceSim
     from curation.benchmark.metrics.opencustom import ImageSimilarity, MotionSmoothness, RegionSimilarity

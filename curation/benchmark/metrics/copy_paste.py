@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curation.benchmark.case import Case, References
+from curation.benchmark.case import Case, Mode, References
 from curation.benchmark.metrics import Score, Truth, Video
 from curation.benchmark.metrics.sharing import OneColumn, cosines
 from curation.benchmark.metrics.subjects import Subjects
@@ -38,16 +38,22 @@ def undefined(given: np.ndarray, others: np.ndarray) -> str:
 
 
 class CopyPaste(OneColumn):
-    """The mean over the clip's subjects that have several views; the given one is `Case.single`'s.
+    """The mean over the clip's subjects that have several views; the given one is `Case.single`'s, in face mode the whole subject
+    of whom the given face is.
 
     Undefined: `all_references` where all views are given, `one_view` and `views_alike` where no subject has others that differ
     (the first subject's reason), `no_reference`, and `no_subject` where the video shows none of them: that copies nothing.
     """
 
     def __init__(
-        self, subjects: Subjects, models: tuple[str, ...] = (), column: str = "copy_paste", references: References = "single"
+        self,
+        subjects: Subjects,
+        models: tuple[str, ...] = (),
+        column: str = "copy_paste",
+        references: References = "single",
+        mode: Mode = "subject",
     ):
-        self._subjects, self._references = subjects, references
+        self._subjects, self._references, self._mode = subjects, references, mode
         super().__init__(models, column)
 
     def truth(self, case: Case) -> Truth:
@@ -64,7 +70,7 @@ class CopyPaste(OneColumn):
         words = [word for word in asked if word in case.subjects]
         if not words:
             return "no_reference"
-        views = [_parted(truth[str(place)], case.single(word)) for place, word in enumerate(words)]
+        views = [_parted(truth[str(place)], case.single(word, self._mode)) for place, word in enumerate(words)]
         reasons = [undefined(*pair) for pair in views]
         if all(reasons):
             return reasons[0]

@@ -31,7 +31,7 @@ def facesim(faces: np.ndarray, reference: np.ndarray) -> float:
 
 
 class FaceSim(OneColumn):
-    """The given face is `Case.single`'s; undefined as Face-S is."""
+    """The given face is `Case.single_face`'s; undefined as Face-S is."""
 
     def __init__(self, faces: Faces, identify: Callable[[Sequence[np.ndarray]], np.ndarray], models: tuple[str, ...] = ()):
         super().__init__(models, "facesim_arcface")
@@ -41,7 +41,7 @@ class FaceSim(OneColumn):
         if no_face(case):
             return {}
         word = case.with_face[0]
-        return {"face": self._identify([case.faces(word)[len(case.face_files[word]) // 2][..., :3]])[0]}
+        return {"face": self._identify([case.faces(word)[case.single_face(word)][..., :3]])[0]}
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         if reason := no_face(case):

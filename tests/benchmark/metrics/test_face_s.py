@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -56,4 +57,14 @@ def test_without_one_face_in_the_truth_there_is_no_score(tmp_path: Path) -> None
 
 def test_the_middle_reference_is_the_given_one(tmp_path: Path) -> None:
     assert [case(tmp_path / str(n), views=n).single("man") for n in (1, 2, 3)] == [0, 1, 1]
-    assert case(tmp_path / "face", views=0, with_face=("man",), faces=2).single("man") == 1
+    assert case(tmp_path / "face", views=0, with_face=("man",), faces=2).single_face("man") == 1
+
+
+def test_in_face_mode_the_given_view_is_that_of_the_given_face(tmp_path: Path) -> None:
+    """Faces on frames 1 and 3: the second of the two is given, so the third of three cut-outs."""
+    clip = case(tmp_path, with_face=("man",), faces=3)
+    files = clip.face_files["man"]
+    clip = dataclasses.replace(clip, face_files={"man": (files[0], files[2])})
+    assert (clip.single("man"), clip.single_face("man"), clip.single("man", "face")) == (1, 1, 2)
+    lone = dataclasses.replace(clip, cutouts={"man": clip.cutouts["man"][:2]})
+    assert lone.single("man", "face") == 1, "no cut-out of that frame: the middle one"
