@@ -51,11 +51,10 @@ class Case:
         """Its faces, uint8 RGBA [h, w, 4]."""
         return [picture(file) for file in self.face_files[word]]
 
-    def single(self, word: str) -> int:
-        """Which of `references` (or of `faces`) is given where only one is: the middle of the sorted files, the later of two
-        (MP's released code; V1 draws one at random). Files are sorted by their frame, of which none needs two digits."""
-        files = self.cutouts.get(word) or self.face_files[word]
-        return len(files) // 2
+    def single(self, word: str, mode: Mode = "subject") -> int:
+        """Which of its `references`, or in face mode of its `faces`, is given where only one is: the middle of the sorted files,
+        of two the later (MP's released code; V1 draws one at random)."""
+        return len((self.cutouts if mode == "subject" else self.face_files)[word]) // 2
 
     def scene(self) -> np.ndarray | None:
         """background.jpg, uint8 RGB [H, W, 3]; None where the clip has none."""

@@ -41,7 +41,7 @@ class FaceSim(OneColumn):
         if no_face(case):
             return {}
         word = case.with_face[0]
-        return {"face": self._identify([case.faces(word)[len(case.face_files[word]) // 2][..., :3]])[0]}
+        return {"face": self._identify([case.faces(word)[case.single(word, "face")][..., :3]])[0]}
 
     def score(self, video: Video, case: Case, truth: Truth) -> dict[str, Score]:
         if reason := no_face(case):
