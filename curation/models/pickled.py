@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
-
-KNOWN = {
-    ("collections", "OrderedDict"),
-    ("torch._utils", "_rebuild_tensor_v2"),
-    ("torch._utils", "_rebuild_parameter"),
-    ("torch", "Size"),
-    ("torch", "device"),
-}
-"""What tensors are made of. Everything else becomes a shell that holds what was pickled."""
 
 
 class WrongWeights(ValueError):
@@ -25,7 +14,7 @@ class WrongWeights(ValueError):
 
 
 class Shell:
-    """Stands for an object of any class; its attributes are the object's."""
+    """Stands for an object of any class, and for any function; holds what was pickled of it."""
 
     def __init__(self, *given: Any, **named: Any):
         pass
@@ -34,29 +23,20 @@ class Shell:
         if isinstance(state, dict):
             self.__dict__.update(state)
 
-    def append(self, item: Any) -> None:
-        """Of a list of some other class."""
-
-    def extend(self, items: Any) -> None:
-        """The same."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Of a dict of some other class."""
-
-
-class Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(module, name) if (module, name) in KNOWN else Shell
-
 
 def weights_of(checkpoint: Path, *keys: str) -> dict[str, Tensor]:
-    """The state dict, float32, of the first of `keys` under which a checkpoint holds a network. Raises `WrongWeights`."""
-    reader = SimpleNamespace(Unpickler=Unpickler, load=pickle.load, __name__="pickle")
+    """The state dict, float32, of the first of `keys` under which a checkpoint holds a network. Raises `WrongWeights`.
+
+    Read by torch's own reader of weights; all that it does not know becomes a `Shell`.
+    """
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=False, pickle_module=reader)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint)
+        shells = [(type(name.rpartition(".")[2], (Shell,), {}), name) for name in names]
+        with torch.serialization.safe_globals(shells):
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network = next(content[key] for key in keys if content.get(key) is not None)
         found = dict(_tensors(network, ""))
-    except (pickle.UnpicklingError, RuntimeError, StopIteration, AttributeError, TypeError, KeyError, EOFError) as error:
+    except Exception as error:  # the file may hold anything
         raise WrongWeights(
             f"{checkpoint} holds no network as {' or '.join(keys)}: {' '.join(str(error).split())[:200]}"
         ) from error

@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from curation.buckets import TABLES
 from curation.recipe import WORKFLOWS, RecipeError
 from curation.trainer import config
-from curation.trainer.batch import Reference
-from curation.trainer.conditions import Parts
 from curation.trainer.distributed import Parallel
 from curation.trainer.errors import TrainerError
-from tests.trainer import recipes
 
 pytestmark = pytest.mark.trainer
 
@@ -135,18 +131,6 @@ def test_the_whole_ablation_is_v2s_stage_two_at_one_resolution():
     whole, stage = config.load("train-ablation"), config.load("train-v2-stage2b")
     assert whole.data.table() == [bucket for bucket in TABLES["v2"] if bucket.width == 256]
     assert whole.model == stage.model and whole.training == dataclasses.replace(stage.training, start="stage1", steps=40_000)
-
-
-def test_augmentation_is_off_by_one_knob(tmp_path):
-    """Drawn for a clip, and yet the picture stays."""
-    picture = Reference(torch.randint(0, 255, (3, 40, 30), dtype=torch.uint8), "a", (0, 1), "subject")
-    seen = []
-    for enabled in (True, False):
-        found = config.load(recipes.write(tmp_path / "train.yaml", tmp_path / "minilm", augment={"enabled": enabled}))
-        told = Parts(found, torch.device("cpu")).conditioner
-        seen.append([told(["a"], [[picture]], drawn).images for drawn in ([torch.Generator().manual_seed(1)], None)])
-    (augmented, plain), (off, same) = seen
-    assert not augmented.equal(plain) and off.equal(plain) and same.equal(plain)
 
 
 def written(folder: Path, **files: str) -> Path:
