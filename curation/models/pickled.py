@@ -31,7 +31,7 @@ def weights_of(checkpoint: Path, *keys: str) -> dict[str, Tensor]:
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint)
-        shells = [(type(name.rpartition(".")[2], (Shell,), {}), name) for name in names]
+        shells: list[Any] = [(type(name.rpartition(".")[2], (Shell,), {}), name) for name in names]
         with torch.serialization.safe_globals(shells):
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network = next(content[key] for key in keys if content.get(key) is not None)

@@ -16,6 +16,8 @@ ITERATIONS = 20
 """PAPER.md §6."""
 MULTIPLE = 8
 """The network works at an eighth of a frame."""
+LEAST = 128
+"""Pixels of a side that torchvision's needs."""
 NAMES = (
     (r"^fnet\.", "feature_encoder."),
     (r"^cnet\.", "context_encoder."),
@@ -54,13 +56,19 @@ class Raft:
 
     @torch.inference_mode()
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Flow of two uint8 RGB frames of one size, 128 px at least: float32 [h, w, 2], px, (x, y); h and w are the frame's,
-        filled up to a multiple of 8 with its border, half on each side, an odd row or column below or at the right."""
+        """Flow of two uint8 RGB frames of one size: float32 [h, w, 2], px, (x, y); h and w are the frame's, filled up to a
+        multiple of 8 with its border, half on each side, an odd row or column below or at the right. The network sees smaller
+        ones filled up to 128 px."""
         frames = [
             torch.from_numpy(np.ascontiguousarray(frame)).to(self._device).permute(2, 0, 1)[None] for frame in (first, second)
         ]
-        flows = self._network(*(filled(frame.float()) / 255 * 2 - 1 for frame in frames), num_flow_updates=ITERATIONS)
-        return flows[-1][0].permute(1, 2, 0).cpu().numpy()
+        whole = [filled(frame.float()) for frame in frames]
+        height, width = whole[0].shape[2:]
+        top, left = (max(0, LEAST - side) // 2 for side in (height, width))
+        room = (left, max(0, LEAST - width) - left, top, max(0, LEAST - height) - top)
+        shown = (F.pad(frame, room, mode="replicate") / 255 * 2 - 1 for frame in whole)
+        flow = self._network(*shown, num_flow_updates=ITERATIONS)[-1][0].permute(1, 2, 0)
+        return flow[top : top + height, left : left + width].cpu().numpy()
 
 
 def filled(frame: Tensor) -> Tensor:

@@ -44,6 +44,13 @@ def test_sides_are_filled_up_with_the_border_an_odd_pixel_at_the_end() -> None:
     assert (full[:, :, 1:14, 0] == frame[..., 0]).all()
 
 
+def test_what_is_smaller_than_the_network_takes_is_shown_amid_more_of_its_border(checkpoint: Path) -> None:
+    network, frames = Raft(checkpoint), np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+    around = np.pad(frames, ((0, 0), (32, 32), (16, 16), (0, 0)), mode="edge")
+    flow = network(*frames)
+    assert flow.shape == (64, 96, 2) and flow == pytest.approx(network(*around)[32:96, 16:112], abs=1e-4)
+
+
 def test_another_network_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     weights = torch.load(checkpoint, weights_only=True)
     del weights["module.fnet.conv2.weight"]
