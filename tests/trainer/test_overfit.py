@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from curation.models.codecs import pictures, pixels
+from curation.shards import index
 from curation.trainer import checkpoint, run
 from curation.trainer import config as configs
 from curation.trainer.batch import Reference
@@ -68,7 +69,8 @@ def one_caption(run: Path, out: Path) -> Path:
                 content = _retold(content, key) if suffix == "json" else content
                 made.size = len(content)
                 tar.addfile(made, io.BytesIO(content))
-    return out
+    index.make([str(out)], str(out / "index"), lambda line: None)
+    return out / "index"
 
 
 def _content(members: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
