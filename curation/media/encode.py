@@ -166,11 +166,12 @@ class _View:
 CODECS = {
     "libx264": lambda quality: {"crf": str(18 + round(18 * quality)), "preset": "veryfast", **STEADY},
     "mpeg4": lambda quality: {"qscale": str(2 + round(10 * quality))},
-    "libvpx": lambda quality: {"crf": str(8 + round(40 * quality)), "b": "2000000", "deadline": "realtime", "cpu-used": "8"},
+    "libvpx": lambda quality: {"crf": str(8 + round(40 * quality)), "b": "2000000", "deadline": "realtime", "cpu-used": "-8"},
     "mjpeg": lambda quality: {"qscale": str(2 + round(10 * quality))},
     "mpeg2video": lambda quality: {"qscale": str(2 + round(10 * quality))},
 }
-"""FFmpeg's encoders by which pictures are worn, and their options for a loss from 0 (hardly seen) to 1 (as bad as is met)."""
+"""FFmpeg's encoders by which pictures are worn, and their options for a loss from 0 (hardly seen) to 1 (as bad as is met). libvpx
+takes a negative speed as it is; a positive one it changes by how long its last frames took."""
 
 
 def worn(frames: np.ndarray, codec: str, loss: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import math
@@ -166,6 +167,8 @@ class Reading(Dataset[Any]):
 
     def __init__(self, plan: Plan, data: Data, references: References | None, augment: Augment | None):
         self.plan, self.data, self.references, self.augment = plan, data, references, augment
+        if augment:
+            importlib.import_module("kornia")  # once, before there are workers, who would each take two seconds for it
 
     def __getitem__(self, part: Part) -> Batch | TrainerError:
         try:
