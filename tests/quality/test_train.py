@@ -49,6 +49,7 @@ def command(clips: Path, output: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_begun_again_it_makes_the_same_weights(clips: Path, tmp_path: Path) -> None:
     (clips / "2.mp4").unlink()
     whole = subprocess.run(command(clips, tmp_path / "a"), capture_output=True, text=True, check=False)

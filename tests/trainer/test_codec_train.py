@@ -169,6 +169,7 @@ def test_it_learns(run, tmp_path, one_thread):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_it_learns_the_sample_clips(sample_run, tmp_path, one_thread):
     """The recipe that comes along, as it is."""
     codec_train.train("train-codec-tiny", [str(sample_run)], tmp_path)
