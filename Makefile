@@ -94,7 +94,7 @@ test-paper: .venv-paper/.paper
 test-slow: .venv/.dev .venv-paper/.paper
 	@echo "== the slow tests"
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "$(SLOW) and not paper"
-	@$(PAPER)/python -m pytest -m "slow and paper"
+	@$(PAPER)/python -m pytest -m "$(SLOW) and paper"
 
 test-faults: .venv/.dev
 	@echo "== real runs that are broken: at every point, on full disks, with what is away for minutes (45 minutes on two cores)"

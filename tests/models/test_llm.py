@@ -169,6 +169,7 @@ def test_weights_that_do_not_load_are_said_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.paper
 @pytest.mark.slow
+@pytest.mark.long
 def test_real_language(tmp_path: Path, panda: Path) -> None:
     """SmolLM2-135M on real captions: with the guide every answer is valid and every tag an exact span, without it most are."""
     pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test builds it")
