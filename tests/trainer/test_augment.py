@@ -50,8 +50,9 @@ def fills(values: list[float], low: float, high: float) -> bool:
 def test_each_range_is_the_tables(draws):
     assert fills([d.size[1] for d in draws], 112, 500)
     assert all(abs(d.size[0] - d.size[1] * 0.6) <= 1 for d in draws)
-    assert fills([d.shear[0] / 500 for d in draws], -0.05, 0.05)  # of the picture as it came
-    assert fills([d.shear[1] / 300 for d in draws], -0.05, 0.05)
+    for some in (draws, [d for d in draws if max(d.size) < 200]):  # of the picture as it came, however small it has become
+        assert fills([d.shear[0] / 500 for d in some], -0.05, 0.05)
+        assert fills([d.shear[1] / 300 for d in some], -0.05, 0.05)
     assert fills([d.angle for d in draws], -20, 20)
     assert fills([d.hue for d in draws], -0.05, 0.05)
     assert fills([d.saturation for d in draws], 0.95, 1.05)
