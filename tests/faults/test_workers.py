@@ -28,14 +28,14 @@ def test_a_clip_ends_every_worker(ground: Ground, how: str) -> None:
 
 @pytest.mark.parametrize("fault, how", [("clip_spins", "spin"), ("clip_hangs", "sleep")])
 def test_work_that_does_not_end(ground: Ground, fault: str, how: str) -> None:
-    ground.recipe(seconds_per_clip=3.0)
+    ground.recipe(seconds_per_clip=6.0)
     done = ground.run(**ground.orders(once=False, **{ground.key(5): how}))
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     ground.judge(fault, failed={ground.key(5): "sabotage too_slow"})
 
 
 def test_work_that_hangs_in_the_only_process(ground: Ground) -> None:
-    ground.recipe(seconds_per_clip=3.0)
+    ground.recipe(seconds_per_clip=6.0)
     orders = ground.orders(once=False, **{ground.key(5): "sleep"})
     hung = ground.run("--local", **orders)
     assert hung.returncode == 4 and "Traceback" not in hung.stderr
