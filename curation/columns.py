@@ -114,6 +114,15 @@ class Column:
     of: Callable[[Scores], Any]
 
 
+def least(measure: str) -> Callable[[Scores], float | None]:
+    """The least of all published references; `most`: the most."""
+    return lambda scores: min(scores.measured(measure), default=None)
+
+
+def most(measure: str) -> Callable[[Scores], float | None]:
+    return lambda scores: max(scores.measured(measure), default=None)
+
+
 TEXT, COUNT, SHARE, PLACES = pa.string(), pa.int32(), pa.float64(), pa.list_(pa.int64())
 
 COLUMNS: dict[str, Column] = {
@@ -148,30 +157,18 @@ COLUMNS: dict[str, Column] = {
     "persons": Column(COUNT, "references that show a person", lambda s: s.persons()),
     "faces": Column(COUNT, "published faces", lambda s: _count(s.faces)),
     "face_share": Column(SHARE, "share of the frame under the largest face's box", lambda s: s.largest_face()),
-    "smallest_side": Column(
-        COUNT, "px of a reference's shorter side, the least", lambda s: min(s.measured("side"), default=None)
-    ),
-    "truncation": Column(
-        SHARE, "share of a reference's outline on the border, the most", lambda s: max(s.measured("truncation"), default=None)
-    ),
-    "covered": Column(
-        SHARE, "share of a reference's box that others hold, the most", lambda s: max(s.measured("covered"), default=None)
-    ),
-    "sharpness": Column(SHARE, "of a reference, the least", lambda s: min(s.measured("sharpness"), default=None)),
-    "likeness": Column(
-        SHARE, "of a reference to the entity's others, the least", lambda s: min(s.measured("likeness"), default=None)
-    ),
+    "smallest_side": Column(COUNT, "px of a reference's shorter side, the least", least("side")),
+    "truncation": Column(SHARE, "share of a reference's outline on the border, the most", most("truncation")),
+    "covered": Column(SHARE, "share of a reference's box that others hold, the most", most("covered")),
+    "sharpness": Column(SHARE, "of a reference, the least", least("sharpness")),
+    "likeness": Column(SHARE, "of a reference to the entity's others, the least", least("likeness")),
     "face_distance": Column(
         SHARE,
         "of a reference's face from the entity's others, the most",
-        lambda s: max(s.measured("face_distance"), default=None),
+        most("face_distance"),
     ),
-    "brightness": Column(
-        SHARE, "grey level of 255 of a reference, the least", lambda s: min(s.measured("brightness"), default=None)
-    ),
-    "overlaid": Column(
-        SHARE, "share of a reference under a logo's edges, the most", lambda s: max(s.measured("overlaid"), default=None)
-    ),
+    "brightness": Column(SHARE, "grey level of 255 of a reference, the least", least("brightness")),
+    "overlaid": Column(SHARE, "share of a reference under a logo's edges, the most", most("overlaid")),
     "clipped": Column(
         SHARE,
         "share of a person's outline along a side of the box, the most",

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from curation.benchmark.case import Mode
 from curation.benchmark.errors import BenchmarkError
+from curation.benchmark.metrics.pictures import padded_square
 from curation.buckets import Bucket
 from curation.store import store
 from curation.trainer import fill
 from curation.trainer.fill import How
 from curation.trainer.make import Asked
 from curation.trainer.sample import Makes, Wanted, device
-from curation.trainer.seeds import generator
 
 if TYPE_CHECKING:
     from curation.models.ip_adapter import IpAdapter
@@ -39,20 +38,9 @@ class Pictures:
         return [self._one(one) for one in wanted]
 
     def _one(self, wanted: Wanted) -> Tensor:
-        shown = [squared(one.image.permute(1, 2, 0).numpy()) for one in wanted.references if one.kind != "background"]
-        draw = generator(wanted.seed, wanted.prompt if wanted.key is None else wanted.key, "noise")
-        made = self.network(wanted.prompt, shown, draw, wanted.bucket.width, wanted.bucket.height)
+        shown = [padded_square(one.image.permute(1, 2, 0).numpy()) for one in wanted.references if one.kind != "background"]
+        made = self.network(wanted.prompt, shown, wanted.noise(), wanted.bucket.width, wanted.bucket.height)
         return torch.from_numpy(made).permute(2, 0, 1)[None]
-
-
-def squared(image: np.ndarray) -> np.ndarray:
-    """In the middle of a white square, uint8 RGB [side, side, 3]."""
-    height, width = image.shape[:2]
-    side = max(height, width)
-    field = np.full((side, side, 3), 255, np.uint8)
-    y, x = (side - height) // 2, (side - width) // 2
-    field[y : y + height, x : x + width] = image
-    return field
 
 
 def by(name: str, mode: Mode, asked: Asked) -> tuple[Bucket, How]:

@@ -61,9 +61,10 @@ def evaluate(
     models = () if load else _models(profile)
     job = Job(
         load or functools.partial(_profile, profile, mode),
-        _identity(f"{'own' if load else profile} {mode}", models),
+        _identity("own" if load else profile, models),
         target / "parts",
         _truth(benchmark, target),
+        mode,
         references,
         frames,
     )

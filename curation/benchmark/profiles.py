@@ -27,12 +27,9 @@ texture, or a blurred frame moves far, it sees less. 73 % of its 60 clips are dy
 
 def models(name: str) -> list[str]:
     """What a profile needs of the store, for `store.fetch`. Raises `BenchmarkError`."""
-    wanted = {
-        "papers": [CLIP, *GROUNDED, DINO, FACES, ARCFACE, RAFT],
-        "cpu": [EFFNET, *CLOSED_SET, CENTERFACE, DLIB],
-        "open": [CLIP, *GROUNDED, DINO, FACES, ARCFACE, RAFT],
-    }
-    return wanted[_known(name)]
+    if _known(name) == "cpu":
+        return [EFFNET, *CLOSED_SET, CENTERFACE, DLIB]
+    return [CLIP, *GROUNDED, DINO, FACES, ARCFACE, RAFT]
 
 
 def profile(name: str, device: str, references: References = "single", mode: Mode = "subject") -> list[Metric]:

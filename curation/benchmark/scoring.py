@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.benchmark import videos
-from curation.benchmark.case import Case, References
+from curation.benchmark.case import Case, Mode, References
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.metrics import Metric, Score, Truth
 from curation.benchmark.scores import SCHEMA
@@ -30,12 +30,14 @@ Load = Callable[[str, References], Sequence[Metric]]
 @dataclass(frozen=True)
 class Job:
     """What every worker is told. `identity`: of the metrics, what decides their numbers; `parts`, `truth`: folders of one file a
-    video and one a clip and metric, which all workers see; `frames`: how many of a video count, None for all."""
+    video and one a clip and metric, which all workers see; `mode`, `references`: what the videos were made from; `frames`: how
+    many of a video count, None for all."""
 
     load: Load
     identity: str
     parts: Path
     truth: Path
+    mode: Mode
     references: References
     frames: int | None
 
@@ -66,7 +68,7 @@ class Scorer:
 
     def name(self, video: str, case: str) -> str:
         """Of the part, by what decides what is in it."""
-        told = "\n".join((self.job.identity, self.job.references, str(self.job.frames), video, case))
+        told = "\n".join((self.job.identity, self.job.mode, self.job.references, str(self.job.frames), video, case))
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def _scores(self, case: Case, own: str, file: Path) -> dict[str, tuple[float | None, str]]:

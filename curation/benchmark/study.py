@@ -18,6 +18,7 @@ from curation.benchmark import folder, videos
 from curation.benchmark.case import Mode, References
 from curation.benchmark.errors import BenchmarkError
 from curation.benchmark.given import given
+from curation.look.pages import templates
 from curation.storage import replacing
 
 QUESTIONS = {
@@ -126,15 +127,12 @@ def _study(sides: Mapping[str, Any]) -> str:
 
 def page(study: str, shown: Sequence[Mapping[str, Any]]) -> str:
     """All that comes from strangers is data, not markup; the page runs no script but its own, and talks to nobody."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     here = Path(__file__).parent
     script, style = ((here / f"study.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     data = json.dumps({"study": study, "samples": shown, "questions": QUESTIONS, "tie": TIE}, ensure_ascii=True)
-    environment = Environment(loader=PackageLoader("curation.benchmark", "."), autoescape=True, undefined=StrictUndefined)
     given_in = {"data": data.replace("<", "\\u003c"), "script": script, "style": style}
     hashes = {f"{name}_hash": _hash(given_in[name]) for name in ("script", "style")}
-    return environment.get_template("study.html.j2").render(**given_in, **hashes)
+    return templates("curation.benchmark").get_template("study.html.j2").render(**given_in, **hashes)
 
 
 def _hash(text: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from curation.benchmark.case import Mode
 from curation.benchmark.scores import best, cell
+from curation.look.pages import templates
 
 ROWS = Path(__file__).with_name("rows.yaml")
 SHOWN = 200
@@ -29,15 +30,7 @@ def name(metric: str) -> str:
 
 def page(told: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """All that comes from strangers is escaped; it asks nothing of a network, and a policy says so."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("curation.benchmark", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("curation.benchmark")
     environment.filters["cell"] = cell
     template = environment.get_template("summary.html.j2")
     return template.render(told=told, tables=[_beside(told, table) for table in told["quoted"]], videos=_videos(told, rows))

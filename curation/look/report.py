@@ -12,6 +12,7 @@ from curation.inputs.rows import STAGE as INPUTS
 from curation.look import ledgers, pictures
 from curation.look.bounds import bounds
 from curation.look.gather import NEEDED, Gathered
+from curation.look.pages import templates
 from curation.shards import sessions
 from curation.shards import tally as tallies
 from curation.shards.planned import info_of
@@ -143,15 +144,7 @@ def _licence(name: str, recipe: Mapping[str, Any]) -> str:
 
 def page(facts: Mapping[str, Any], shown: list[dict[str, Any]]) -> str:
     """The page. All that comes from strangers is escaped; it asks nothing of a network, and a policy says so."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("curation.look", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("curation.look")
     environment.filters["n"] = _number
     words = [(word, count, kind) for kind, found in facts["words"].items() for word, count in found[:CLOUD]]
     cloud = sorted(words, key=lambda entry: (entry[0].casefold(), entry[2]))

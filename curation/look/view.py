@@ -25,6 +25,7 @@ from curation.inputs.files import InputError
 from curation.look import asked, clip, decisions
 from curation.look.bounds import bounds
 from curation.look.index import Index, Row
+from curation.look.pages import templates
 from curation.look.sending import sent
 from curation.look.source import STILLS, Bytes, Lost, source_of
 from curation.storage import Storage
@@ -105,9 +106,6 @@ class Viewer:
                 raise web.HTTPUnsupportedMediaType(text="JSON is asked for")
 
     async def page(self, request: web.Request) -> web.Response:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(loader=PackageLoader("curation.look", "page"), autoescape=True, undefined=StrictUndefined)
         facts = {
             "run": self.index.runs["a"].path(),
             "against": self.index.runs["b"].path() if "b" in self.index.runs else "",
@@ -115,7 +113,9 @@ class Viewer:
             "numbers": {name: COLUMNS[name].says for name in asked.NUMBERS},
             "longest": decisions.LONGEST_NOTE,
         }
-        return web.Response(text=environment.get_template("page.html.j2").render(facts), content_type="text/html")
+        return web.Response(
+            text=templates("curation.look", "page").get_template("page.html.j2").render(facts), content_type="text/html"
+        )
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         kind = "text/javascript" if request.path.endswith(".js") else "text/css"

@@ -46,6 +46,10 @@ class Wanted:
     key: str | None = None
     """With the seed it decides the noise; None: the prompt does."""
 
+    def noise(self) -> torch.Generator:
+        """What draws it."""
+        return generator(self.seed, self.prompt if self.key is None else self.key, "noise")
+
 
 class Makes(Protocol):
     """What makes videos of one bucket: one uint8 RGB [frames, 3, height, width] on the CPU for each that is wanted."""
@@ -75,10 +79,9 @@ class Maker:
                 return self.model(z, t, **conditioned[condition].keywords(), self_cond=self_cond)
 
         shape = self.parts.codec.shape(bucket.frames, bucket.height, bucket.width)
-        draws = [generator(one.seed, one.prompt if one.key is None else one.key, "noise") for one in wanted]
         latents = flow.sample(
             velocity,
-            torch.stack([torch.randn(shape, generator=draw) for draw in draws]).to(self.parts.device),
+            torch.stack([torch.randn(shape, generator=one.noise()) for one in wanted]).to(self.parts.device),
             count=self.sampling.steps or flow.steps_for(bucket.width),
             shift=self.sampling.shift or flow.resolution_shift(DiT.tokens(shape)),
             guidance=self.sampling,

@@ -13,6 +13,7 @@ import yaml
 
 from curation.benchmark import baselines, sample
 from curation.benchmark.errors import BenchmarkError
+from curation.benchmark.metrics.pictures import padded_square
 from curation.trainer.make import Asked
 from tests import tiny
 from tests.benchmark import folders
@@ -80,7 +81,7 @@ def test_what_it_cannot_make_is_one_line(tmp_path, asked, said):
 
 def test_nothing_of_a_reference_is_cut_off():
     wide = np.zeros((10, 30, 3), np.uint8)
-    square = baselines.squared(wide)
+    square = padded_square(wide)
     assert (
         square.shape == (30, 30, 3) and (square[10:20] == 0).all() and (square[:10] == 255).all() and (square[20:] == 255).all()
     )

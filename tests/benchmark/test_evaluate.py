@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,11 @@ def test_the_page_asks_no_network_and_escapes_what_strangers_wrote(bench, tmp_pa
     assert "<img" not in page and "&lt;img src=x&gt;" in page and "&lt;b&gt;v" in page
     assert not re.search(r"https?:|<script|<link|url\(", page) and "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
+
+
+def test_a_part_is_of_what_the_video_was_made_from(tmp_path):
+    """One output for both modes, or for one and all references, mixes nothing up."""
+    job = scoring.Job(made.metrics, "own", tmp_path, tmp_path, "subject", "single", None)
+    others = [replace(job, mode="face"), replace(job, references="all"), replace(job, frames=3), replace(job, identity="other")]
+    names = {scoring.Scorer(one, "cpu").name("video", "case") for one in (job, *others)}
+    assert len(names) == 5 and scoring.Scorer(replace(job), "cpu").name("video", "case") in names

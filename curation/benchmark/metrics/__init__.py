@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from curation.benchmark.case import Case
-from curation.benchmark.errors import BenchmarkError
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +17,6 @@ class Video:
 
     frames: np.ndarray
     fps: float
-
-    def first(self, count: int) -> Video:
-        """Its first frames, which are all that MP's protocol scores (its `--num_frames`; it fails where there are fewer).
-        Raises `BenchmarkError`."""
-        if len(self.frames) < count:
-            raise BenchmarkError(f"a video of {len(self.frames)} frames, of which {count} are to be scored: ask for fewer")
-        return Video(self.frames[:count], self.fps)
 
 
 Truth = Mapping[str, np.ndarray]

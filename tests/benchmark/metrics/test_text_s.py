@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.benchmark.metrics import BenchmarkError, Video
+from curation.benchmark.metrics import Video
 from curation.benchmark.metrics.text_s import TextS, text_s
 from tests.benchmark.metrics.cases import case
 
@@ -21,10 +21,3 @@ def test_the_prompt_is_the_truth(tmp_path: Path) -> None:
     assert metric.truth(clip)["prompt"].tolist() == [5, 0]
     video = Video(np.zeros((2, 8, 8, 3), np.uint8), 8.0)
     assert metric.score(video, clip, metric.truth(clip)) == {"text_s": pytest.approx(0.5**0.5)}
-
-
-def test_only_the_first_frames_are_scored() -> None:
-    video = Video(np.arange(5).reshape(5, 1, 1, 1), 8.0)
-    assert video.first(3).frames.ravel().tolist() == [0, 1, 2] and video.first(3).fps == 8.0
-    with pytest.raises(BenchmarkError, match="5 frames, of which 6"):
-        video.first(6)
